@@ -1,0 +1,1 @@
+"""Governed models on Dagster: declare, train, register, approve, decide, and trace every decision."""

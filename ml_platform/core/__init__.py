@@ -1,0 +1,1 @@
+"""Errors, canonical digests, clock, ids, fields and contracts, the lake, settings: what stages share."""

@@ -1,0 +1,119 @@
+"""One settings file for every process: ``settings.toml`` in the root, or ``ML_PLATFORM_SETTINGS``.
+
+It says what kind of root this is and where things live. Identity (root id, keys, policy) is in the registry's
+genesis, not here: a settings file can be edited, genesis cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ml_platform.core.errors import SettingsError
+
+__all__ = ["ENVIRONMENT_VARIABLE", "Settings", "load_settings", "settings_path"]
+
+ENVIRONMENT_VARIABLE: Final = "ML_PLATFORM_SETTINGS"
+_KNOWN: Final = {"kind", "lake", "objects", "registry", "unavailable", "launcher", "image_digest"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a root's parts live; everything defaults to folders and SQLite files below the root.
+
+    ``unavailable`` maps a protected attribute to the written reason why there is no data for it here; it lands in
+    evaluations and in what approvers sign. ``launcher`` is the principal under which jobs of this root run.
+    """
+
+    root: Path
+    kind: Literal["wall", "replay"]
+    lake: str
+    objects: str
+    registry: str
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    launcher: str = "service"
+    image_digest: str | None = None
+
+
+def settings_path(root: Path | None, environ: Mapping[str, str] | None = None) -> Path:
+    """The settings file that a process should read: ``--root`` first, then the environment.
+
+    Raises:
+        SettingsError: neither names one.
+    """
+    if root is not None:
+        return root / "settings.toml"
+    named = (os.environ if environ is None else environ).get(ENVIRONMENT_VARIABLE)
+    if not named:
+        raise SettingsError(
+            "No root is named.",
+            field="--root",
+            next_step=f"Give --root DIR, or set {ENVIRONMENT_VARIABLE} to a settings.toml; `mlp demo` makes a root.",
+        )
+    return Path(named)
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads and validates a settings file.
+
+    Raises:
+        SettingsError: it is missing, unreadable, or has unknown or mistyped settings.
+    """
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(
+            "The settings file cannot be read.",
+            field=path.name,
+            next_step="Check --root; `mlp demo --root DIR` or `mlp init --root DIR` makes a root.",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError("The settings file is not TOML.", field=path.name, next_step="Mend its syntax.") from error
+    unknown = sorted(set(document) - _KNOWN)
+    if unknown:
+        raise SettingsError(
+            "Unknown setting.", field=", ".join(unknown), next_step=f"Known are {', '.join(sorted(_KNOWN))}."
+        )
+    root = path.parent.resolve()
+    return Settings(
+        root=root,
+        kind=_kind(document),
+        lake=_text(document, "lake", str(root / "lake")),
+        objects=_text(document, "objects", str(root / "store")),
+        registry=_text(document, "registry", f"sqlite:///{root / 'registry.sqlite'}"),
+        unavailable=_reasons(document.get("unavailable", {})),
+        launcher=_text(document, "launcher", "service"),
+        image_digest=document.get("image_digest"),
+    )
+
+
+def _kind(document: Mapping[str, Any]) -> Literal["wall", "replay"]:
+    kind = document.get("kind")
+    if kind == "wall":
+        return "wall"
+    if kind == "replay":
+        return "replay"
+    raise SettingsError(
+        "A root is of one kind, for ever.", field="kind", next_step='Write kind = "wall" or kind = "replay".'
+    )
+
+
+def _text(document: Mapping[str, Any], name: str, default: str) -> str:
+    value = document.get(name, default)
+    if not isinstance(value, str) or not value:
+        raise SettingsError("The setting is not a text.", field=name, next_step="Write it in quotes.")
+    return value
+
+
+def _reasons(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(reason, str) and reason.strip() for reason in value.values()):
+        raise SettingsError(
+            "Each unavailable attribute needs a written reason.",
+            field="unavailable",
+            next_step='Write [unavailable] applicant_group = "why there is none here".',
+        )
+    return dict(value)

@@ -1,0 +1,50 @@
+"""What every test may ask for; what a machine lacks makes a test skip with its reason, or fail where CI promises it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def missing(reason: str) -> None:
+    """Skips with the reason; fails under ``ML_PLATFORM_REQUIRE_ALL=1`` (CI has installed everything)."""
+    if os.environ.get("ML_PLATFORM_REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason} (ML_PLATFORM_REQUIRE_ALL=1: nothing may be missing here)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public records that are not part of the project."""
+    folder = Path(os.environ.get("ML_PLATFORM_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        # Absent data is a fact of the checkout, not of the machine: it skips even in CI.
+        pytest.skip("the public records are not beside this checkout (set ML_PLATFORM_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lending_club(shared_data: Path) -> Path:
+    folder = shared_data / "lending_club"
+    if not folder.is_dir():
+        pytest.skip("the LendingClub records are absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ssh_keygen() -> str:
+    """OpenSSH's own verifier."""
+    found = shutil.which("ssh-keygen")
+    if found is None:
+        missing("ssh-keygen (Debian package openssh-client) is not installed")
+    return str(found)
