@@ -21,7 +21,9 @@ def number_field(name: str = "x", **policies: object) -> ResolvedField:
 
 
 def category_field(name: str = "c", **policies: object) -> ResolvedField:
-    return ResolvedField(name, f"v@sha256:0:{name}", "input", "category", "string", **{"categories": ("a", "b"), **policies})
+    return ResolvedField(
+        name, f"v@sha256:0:{name}", "input", "category", "string", **{"categories": ("a", "b"), **policies}
+    )
 
 
 def contract(*fields: ResolvedField) -> Contract:
@@ -39,7 +41,10 @@ def test_columns_go_by_name_never_by_position() -> None:
     subject.check_schema(good.schema)
     reordered = good.select(["user_country", "at", "user_age", "key"])
     subject.check_schema(reordered.schema)
-    assert subject.encode(subject.admit(good).columns).tolist() == subject.encode(subject.admit(reordered).columns).tolist()
+    assert (
+        subject.encode(subject.admit(good).columns).tolist()
+        == subject.encode(subject.admit(reordered).columns).tolist()
+    )
     swapped = rows(1, user_age=pa.array(["a"]), user_country=pa.array([40.0]))
     with pytest.raises(SchemaMismatch, match="user_age.*string.*float64"):
         subject.check_schema(swapped.schema)
