@@ -1,1 +1,127 @@
-"""Governed models on Dagster: declare, train, register, approve, decide, and trace every decision."""
+"""Governed models on Dagster: declare, train, register, approve, decide, and trace every decision.
+
+The names below are the public surface for declarations. They load on first use, so that importing the package costs
+little (a benchmark measures it) and a process that only needs one part does not pay for the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ml_platform.core.errors import PlatformError
+    from ml_platform.core.fields import category, number
+    from ml_platform.datasets import Label, TimeSplit
+    from ml_platform.features import (
+        INGESTED,
+        Entity,
+        FeatureView,
+        RequestView,
+        SameAsEvent,
+        Source,
+        count,
+        distinct,
+        last,
+        max_,
+        mean,
+        min_,
+        sum_,
+    )
+    from ml_platform.model import Approvals, Attribute, Model
+    from ml_platform.monitoring import Monitor
+    from ml_platform.platform import Platform
+    from ml_platform.rollout import Rollout
+    from ml_platform.training import (
+        Decline,
+        Function,
+        LightGBM,
+        at_least,
+        brier_skill,
+        calibrated,
+        group_ratio,
+        not_worse_than_production,
+    )
+
+_HOMES: Final[dict[str, str]] = {
+    "INGESTED": "features",
+    "Approvals": "model",
+    "Attribute": "model",
+    "Decline": "training",
+    "Entity": "features",
+    "FeatureView": "features",
+    "Function": "training",
+    "Label": "datasets",
+    "LightGBM": "training",
+    "Model": "model",
+    "Monitor": "monitoring",
+    "Platform": "platform",
+    "PlatformError": "core.errors",
+    "RequestView": "features",
+    "Rollout": "rollout",
+    "SameAsEvent": "features",
+    "Source": "features",
+    "TimeSplit": "datasets",
+    "at_least": "training",
+    "brier_skill": "training",
+    "calibrated": "training",
+    "category": "core.fields",
+    "count": "features",
+    "distinct": "features",
+    "group_ratio": "training",
+    "last": "features",
+    "max_": "features",
+    "mean": "features",
+    "min_": "features",
+    "not_worse_than_production": "training",
+    "number": "core.fields",
+    "sum_": "features",
+}
+
+__all__ = [
+    "INGESTED",
+    "Approvals",
+    "Attribute",
+    "Decline",
+    "Entity",
+    "FeatureView",
+    "Function",
+    "Label",
+    "LightGBM",
+    "Model",
+    "Monitor",
+    "Platform",
+    "PlatformError",
+    "RequestView",
+    "Rollout",
+    "SameAsEvent",
+    "Source",
+    "TimeSplit",
+    "at_least",
+    "brier_skill",
+    "calibrated",
+    "category",
+    "count",
+    "distinct",
+    "group_ratio",
+    "last",
+    "max_",
+    "mean",
+    "min_",
+    "not_worse_than_production",
+    "number",
+    "sum_",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -46,7 +46,7 @@ def test_columns_go_by_name_never_by_position() -> None:
         == subject.encode(subject.admit(reordered).columns).tolist()
     )
     swapped = rows(1, user_age=pa.array(["a"]), user_country=pa.array([40.0]))
-    with pytest.raises(SchemaMismatch, match="user_age.*string.*float64"):
+    with pytest.raises(SchemaMismatch, match=r"user_age.*string.*float64"):
         subject.check_schema(swapped.schema)
     replaced = rows(1, country=pa.array(["a"]), user_country=pa.array(["a"]))
     with pytest.raises(SchemaMismatch, match="missing user_age; not declared country"):

@@ -1,0 +1,211 @@
+"""DuckDB as the embedded engine: the point-in-time join, and the rows of SQL sources.
+
+Nothing here depends on threads, chunks or row order: every find is unique, results are put in the order of the rows,
+and the SQL of sources runs on one thread over sorted inputs (DuckDB adds doubles in the order of its threads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml_platform.core.errors import DataError, DeclarationError, SchemaMismatch
+from ml_platform.features.asof import History, Join, join_sql, retracted_sql
+from ml_platform.features.source import Source
+from ml_platform.features.sql import rename_tables
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["History", "Join", "evaluate_source", "point_in_time"]
+
+_UTC = pa.timestamp("us", "UTC")
+
+
+def _connect(threads: int) -> DuckDBPyConnection:
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"threads": threads})
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET python_enable_replacements = false")
+    # Datasets have no row counts: with the default, the planner may take a nested loop that never ends.
+    connection.execute("SET asof_loop_join_threshold = 0")
+    connection.execute("SET enable_external_access = false")
+    return connection
+
+
+def _fetch(connection: DuckDBPyConnection, query: str) -> pa.Table:
+    # Not connection.execute: its Arrow output copies all rows once more, and warns about that.
+    result: pa.Table = connection.sql(query).to_arrow_table()
+    return result
+
+
+def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: int = 1) -> pa.Table:
+    """The rows, in their order, with the features that were known at each row's time.
+
+    For each join it appends the features, then ``<view>__event_time`` and ``<view>__known_time`` of the row that
+    holds (for ages), null where none does. A null key finds nothing.
+
+    Args:
+        rows: any table; ``time`` is a timestamp column with a zone, without nulls.
+        time: the request time T.
+        joins: the views, joined one after the other: memory holds one at a time.
+        threads: DuckDB's threads; the result does not depend on them.
+
+    Raises:
+        SchemaMismatch: a column is missing, or a key or time has another type.
+        DataError: a request time is null.
+        DeclarationError: two columns of the result would have the same name.
+    """
+    _check_names(rows, joins)
+    times = _request_times(rows, time)
+    for join in joins:
+        found = _join_one(rows, times, join, threads)
+        for name, column in zip(join.output_names(), found.columns, strict=True):
+            rows = rows.append_column(name, column)
+    return rows
+
+
+def _join_one(rows: pa.Table, times: pa.Array[Any], join: Join, threads: int) -> pa.Table:
+    history = join.history
+    _check_types(rows, join)
+    requests = {"n": pa.array(np.arange(rows.num_rows))}
+    for i, key in enumerate(join.key_columns):
+        requests[f"k{i}"] = _decoded(rows.column(key))
+    requests["r"] = _floored(times, history.refresh_us)
+    requests["t"] = times
+    connection = _connect(threads)
+    try:
+        connection.register("requests", pa.table(requests))
+        connection.register("history", _readable(history))
+        retracted = False
+        if history.deleted is not None:
+            keys = _fetch(connection, retracted_sql(history))
+            connection.register("retracted", keys)
+            retracted = keys.num_rows > 0
+        found = _fetch(connection, join_sql(history, retracted=retracted))
+    finally:
+        connection.close()
+    if found.num_rows != rows.num_rows:
+        raise DataError(
+            "The join found several rows for one request.",
+            field=join.view,
+            next_step="Conform the history: each fact and correction stands in it once.",
+        )
+    return found
+
+
+def _readable(history: History) -> Any:
+    if not isinstance(history.data, pa.Table):
+        return history.data
+    used = dict.fromkeys([*history.keys, *history.values, history.event_time, history.known_time, *history.tie_break])
+    names = [*used, history.deleted] if history.deleted and history.deleted not in used else list(used)
+    return pa.table({name: _decoded(history.data.column(name)) for name in names})
+
+
+def _decoded(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _check_names(rows: pa.Table, joins: Sequence[Join]) -> None:
+    names = [*rows.column_names, *(name for join in joins for name in join.output_names())]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise DeclarationError(
+            "Two columns of the join have the same name.",
+            field=", ".join(doubled),
+            next_step="Rename a feature, or a column of the rows.",
+        )
+
+
+def _request_times(rows: pa.Table, time: str) -> pa.Array[Any]:
+    _check_time(rows.schema, time)
+    column = rows.column(time)
+    if column.null_count:
+        raise DataError("A request has no time.", field=time, next_step="Deliver a time in every row.")
+    times: pa.Array[Any] = column.cast(_UTC).combine_chunks()
+    return times
+
+
+def _floored(times: pa.Array[Any], refresh_us: int | None) -> pa.Array[Any]:
+    if refresh_us is None:
+        return times
+    micros = times.cast(pa.int64()).to_numpy()
+    floored: pa.Array[Any] = pa.array(micros - np.mod(micros, refresh_us)).cast(_UTC)
+    return floored
+
+
+def _check_time(schema: pa.Schema, name: str) -> None:
+    kind = _type_of(schema, name)
+    if not pa.types.is_timestamp(kind) or kind.tz is None:
+        raise SchemaMismatch("The column is no timestamp with a zone.", field=name, next_step="Deliver UTC times.")
+
+
+def _type_of(schema: pa.Schema, name: str) -> Any:
+    if name not in schema.names:
+        raise SchemaMismatch("The column is missing.", field=name, next_step=f"There are {', '.join(schema.names)}.")
+    kind = schema.field(name).type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _family(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind):
+        return "integer"
+    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
+
+
+def _check_types(rows: pa.Table, join: Join) -> None:
+    history = join.history
+    schema = history.data.schema
+    for column in (*history.values, *history.tie_break, *([history.deleted] if history.deleted else [])):
+        _type_of(schema, column)
+    _check_time(schema, history.event_time)
+    _check_time(schema, history.known_time)
+    for own, theirs in zip(join.key_columns, history.keys, strict=True):
+        if _family(_type_of(rows.schema, own)) != _family(_type_of(schema, theirs)):
+            raise SchemaMismatch(
+                f"The key has another type than in {join.view}.", field=own, next_step="Deliver the declared type."
+            )
+
+
+def evaluate_source(source: Source, inputs: Mapping[str, pa.Table]) -> pa.Table:
+    """The rows of a SQL source over its inputs (by logical name), conformed; equal inputs give equal rows.
+
+    The SQL reaches nothing but its inputs: no file, no network, no variable.
+
+    Raises:
+        DeclarationError: the source has no SQL, or an input is missing.
+        DataError: the SQL failed on these rows.
+        SchemaMismatch: its rows are not the declared ones.
+    """
+    import duckdb
+
+    missing = [item.name for item in source.inputs if item.name not in inputs]
+    if source.sql is None or missing:
+        raise DeclarationError(
+            "The source has no SQL, or an input is missing.",
+            field=", ".join(missing) or source.name,
+            next_step="Give a table for each input, by its logical name.",
+        )
+    physical = {item.name: f"input_{position}" for position, item in enumerate(source.inputs)}
+    connection = _connect(threads=1)
+    try:
+        for item in source.inputs:
+            connection.register(physical[item.name], _sorted(inputs[item.name], item))
+        result = _fetch(connection, rename_tables(source.sql, physical))
+    except duckdb.Error as error:  # its text may hold row values
+        raise DataError(
+            f"The SQL failed ({type(error).__name__}).", field=source.name, next_step="Run it on a sample by hand."
+        ) from None
+    finally:
+        connection.close()
+    return _sorted(source.conform(result), source)
+
+
+def _sorted(table: pa.Table, source: Source) -> pa.Table:
+    identity = dict.fromkeys([*source.keys, source.event_time, source.known_column, *source.tie_break])
+    return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in identity]))

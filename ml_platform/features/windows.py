@@ -1,0 +1,267 @@
+"""Windowed aggregations as change points: when a value changes, and to what.
+
+Each version of a fact counts in a window from the refresh at which it is known to the one at which it is corrected,
+withdrawn or too old. A sweep over these intervals gives every change, once. Pure: tables in, tables out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml_platform.core.errors import DataError, DeclarationError
+from ml_platform.core.rows import micros
+from ml_platform.features import sweep
+from ml_platform.features.aggregations import Aggregation
+from ml_platform.features.views import FeatureView
+
+__all__ = ["REFRESHED_AT", "aggregate_changes", "all_changes", "changes_between", "changes_schema"]
+
+REFRESHED_AT: Final = "refreshed_at"
+_NEVER: Final = np.iinfo(np.int64).max // 2
+_UTC: Final = pa.timestamp("us", "UTC")
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def aggregate_changes(view: FeatureView, rows: pa.Table, start: datetime | None, end: datetime) -> pa.Table:
+    """The change points of a windowed view with ``refreshed_at`` in [start, end), sorted by (time, keys).
+
+    A row says the values of a key from ``refreshed_at`` (a multiple of the view's refresh) to its next row; values are
+    float64. With ``start``, every key whose windows are not empty has a row at the first refresh from ``start`` on, so
+    that the result stands on its own. Only rows with greatest(event, known) up to a refresh are used for it.
+
+    Args:
+        view: a view with aggregations.
+        rows: conformed rows of ``view.history``, in any order; those with a null entity key count nowhere.
+        start: aware, or None for everything.
+        end: aware.
+
+    Raises:
+        DeclarationError: the view has no aggregations.
+        DataError: an integer that float64 cannot hold.
+    """
+    return changes_between(view, all_changes(view, rows), start, end)
+
+
+def changes_schema(view: FeatureView) -> pa.Schema:
+    """Entity keys, ``refreshed_at``, then one float64 column for each feature."""
+    history = view.history.arrow_schema()
+    keys = [pa.field(key, history.field(key).type, nullable=False) for key in view.entity.keys]
+    features = [pa.field(item.feature, pa.float64()) for item in view.aggregations]
+    return pa.schema([*keys, pa.field(REFRESHED_AT, _UTC, nullable=False), *features])
+
+
+def changes_between(view: FeatureView, changes: pa.Table, start: datetime | None, end: datetime) -> pa.Table:
+    """Cuts [start, end) out of all change points, with the state that stands at its first refresh."""
+    at = _micros(changes, REFRESHED_AT)
+    if start is None:
+        return changes.filter(pa.array(at < micros(end)))
+    first = int(_up(np.array([micros(start)]), view.refresh_us or 1)[0])
+    if first >= micros(end):
+        return changes.slice(0, 0)
+    keys = list(view.entity.keys)
+    numbered = changes.select(keys).append_column("__row", pa.array(np.arange(len(at))))
+    newest = numbered.filter(pa.array(at <= first)).group_by(keys, use_threads=False).aggregate([("__row", "max")])
+    standing = np.sort(newest.column("__row_max").to_numpy())
+    # An empty state is said only when it begins now: an earlier part may say otherwise.
+    standing = standing[(at[standing] == first) | ~_empty(view, changes.take(pa.array(standing)))]
+    held = changes.take(pa.array(standing))
+    position = held.schema.get_field_index(REFRESHED_AT)
+    held = held.set_column(
+        position, changes.schema.field(REFRESHED_AT), pa.array(np.full(len(standing), first)).cast(_UTC)
+    )
+    rest = changes.filter(pa.array((at > first) & (at < micros(end))))
+    return _ordered(view, pa.concat_tables([held, rest]))
+
+
+def _empty(view: FeatureView, table: pa.Table) -> npt.NDArray[np.bool_]:
+    values = [table.column(item.feature).to_numpy() for item in view.aggregations]
+    empty = np.ones(table.num_rows, np.bool_)
+    for item, column in zip(view.aggregations, values, strict=True):
+        empty &= np.isnan(column) if item.when_empty is None else column == item.when_empty
+    return empty
+
+
+def _ordered(view: FeatureView, table: pa.Table) -> pa.Table:
+    names = (REFRESHED_AT, *view.entity.keys)
+    return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in names]))
+
+
+def _micros(table: pa.Table, column: str) -> Ints:
+    values: Ints = table.column(column).cast(pa.int64()).to_numpy()
+    return values
+
+
+def _up(at: Ints, refresh_us: int) -> Ints:
+    """The first multiple of the refresh that is not before ``at``."""
+    up: Ints = -(-at // refresh_us) * refresh_us
+    return up
+
+
+def all_changes(view: FeatureView, rows: pa.Table) -> pa.Table:
+    """Every change point of a windowed view, sorted by (time, keys); for arguments and errors see above."""
+    if not view.aggregations or view.refresh_us is None:
+        raise DeclarationError("The view has no aggregations.", field=view.name, next_step="Store its rows instead.")
+    for key in view.entity.keys:
+        rows = rows.filter(pc.is_valid(rows.column(key)))
+    facts = _facts(view, rows)
+    stays = [_stay(view, facts, item) for item in view.aggregations]
+    grid = _Grid.of(facts.group, [(stay[0], stay[1]) for stay in stays])
+    values = [
+        _values(item, rows, facts, grid.stay(facts.group, enter, leave), enter < leave)
+        for item, (enter, leave) in zip(view.aggregations, stays, strict=True)
+    ]
+    return _table(view, facts, grid, values)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Row by row: entity group, event time, when its version begins and ends to hold, and its rank."""
+
+    group: Ints
+    groups: pa.Table
+    event: Ints
+    begins: Ints
+    ends: Ints
+    rank: Ints
+
+
+def _facts(view: FeatureView, rows: pa.Table) -> _Facts:
+    source = view.history
+    event, known = _micros(rows, source.event_time), _micros(rows, source.known_column)
+    at = np.maximum(event, known)
+    fact_key, _ = _codes(rows, source.keys)
+    ties = [_ranked(rows.column(column)) for column in reversed(source.tie_break)]
+    order = np.lexsort([*ties, known, event, fact_key])
+    same = (fact_key[order][1:] == fact_key[order][:-1]) & (event[order][1:] == event[order][:-1])
+    ends = np.full(len(at), _NEVER)
+    ends[order[:-1][same]] = at[order[1:][same]]
+    refresh = view.refresh_us or 1
+    begins = _up(at, refresh)
+    ends = np.where(ends == _NEVER, _NEVER, _up(np.minimum(ends, _NEVER - refresh), refresh))
+    if source.deleted is not None:
+        gone = rows.column(source.deleted).fill_null(pa.scalar(value=False)).to_numpy()
+        ends = np.where(gone, begins, ends)
+    rank = np.empty(len(at), np.int64)
+    rank[np.lexsort([fact_key, *ties, known, event])] = np.arange(len(at))
+    group, groups = _codes(rows, view.entity.keys)
+    return _Facts(group, groups, event, begins, ends, rank)
+
+
+def _ranked(column: pa.ChunkedArray[Any]) -> Ints:
+    """Dense ranks: equal values, equal ranks."""
+    ranks: Ints = pc.rank(column, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
+    return ranks
+
+
+def _codes(rows: pa.Table, keys: tuple[str, ...]) -> tuple[Ints, pa.Table]:
+    """Each row's number in the sorted distinct keys, and these keys."""
+    if rows.num_rows == 0:
+        return np.empty(0, np.int64), rows.select(list(keys))
+    ranks = [_ranked(rows.column(key)) for key in keys]
+    order = np.lexsort(ranks[::-1])
+    new = np.zeros(len(order), np.bool_)
+    for rank in ranks:
+        new[1:] |= rank[order][1:] != rank[order][:-1]
+    codes = np.empty(len(order), np.int64)
+    codes[order] = np.cumsum(new)
+    new[0] = True
+    return codes, rows.select(list(keys)).take(pa.array(order[new]))
+
+
+def _stay(view: FeatureView, facts: _Facts, item: Aggregation) -> tuple[Ints, Ints]:
+    too_old = _up(item.window.after_us(facts.event), view.refresh_us or 1)
+    return facts.begins, np.minimum(facts.ends, too_old)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The (group, instant) pairs at which a row comes or goes, sorted."""
+
+    instants: Ints
+    codes: Ints
+
+    @classmethod
+    def of(cls, group: Ints, stays: list[tuple[Ints, Ints]]) -> _Grid:
+        lasting = [enter < leave for enter, leave in stays]
+        times = [part[keep] for (enter, leave), keep in zip(stays, lasting, strict=True) for part in (enter, leave)]
+        groups = [group[keep] for keep in lasting for _ in range(2)]
+        instants = np.unique(np.concatenate(times))
+        codes = np.concatenate(groups) * max(len(instants), 1) + np.searchsorted(instants, np.concatenate(times))
+        return cls(instants, np.unique(codes))
+
+    @property
+    def group(self) -> Ints:
+        group: Ints = self.codes // max(len(self.instants), 1)
+        return group
+
+    @property
+    def at(self) -> Ints:
+        return self.instants[self.codes % max(len(self.instants), 1)]
+
+    def stay(self, group: Ints, enter: Ints, leave: Ints) -> sweep.Stay:
+        keep = enter < leave
+        base = group[keep] * max(len(self.instants), 1)
+        positions = [
+            np.searchsorted(self.codes, base + np.searchsorted(self.instants, times[keep])) for times in (enter, leave)
+        ]
+        return sweep.Stay(positions[0], positions[1], len(self.codes))
+
+
+def _values(
+    item: Aggregation, rows: pa.Table, facts: _Facts, stay: sweep.Stay, lasting: npt.NDArray[np.bool_]
+) -> Floats:
+    if item.column is None:
+        return sweep.counted(stay).astype(np.float64)
+    column = rows.column(item.column)
+    valid = column.is_valid().to_numpy()[lasting]
+    if item.function == "count":
+        return sweep.counted(stay.only(valid)).astype(np.float64)
+    if item.function == "distinct":
+        codes = _ranked(column)[lasting]
+        return sweep.distinct_of(stay.only(valid), codes[valid]).astype(np.float64)
+    values = _floats(column, item.column)[lasting]
+    if item.function == "last":
+        return sweep.last_of(stay, facts.rank[lasting], values)
+    stay, values = stay.only(valid), values[valid]
+    functions: dict[str, Callable[[sweep.Stay, Floats], Floats]] = {
+        "sum": sweep.sum_of,
+        "mean": sweep.mean_of,
+        "min": sweep.smallest_of,
+        "max": sweep.largest_of,
+    }
+    return functions[item.function](stay, values)
+
+
+def _floats(column: pa.ChunkedArray[Any], name: str) -> Floats:
+    try:
+        values: Floats = column.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:
+        raise DataError(
+            "An integer is beyond 2^53: float64 cannot hold it.", field=name, next_step="Aggregate a smaller unit."
+        ) from None
+    return values
+
+
+def _table(view: FeatureView, facts: _Facts, grid: _Grid, values: list[Floats]) -> pa.Table:
+    group, at = grid.group, grid.at
+    first = np.ones(len(at), np.bool_)
+    first[1:] = group[1:] != group[:-1]
+    changed = np.zeros(len(at), np.bool_)
+    for item, column in zip(view.aggregations, values, strict=True):
+        before = np.where(first, np.nan if item.when_empty is None else item.when_empty, np.roll(column, 1))
+        changed |= (column != before) & ~(np.isnan(column) & np.isnan(before))
+    schema = changes_schema(view)
+    columns = [facts.groups.column(key).take(pa.array(group[changed])) for key in view.entity.keys]
+    columns.append(pa.chunked_array([pa.array(at[changed]).cast(_UTC)]))
+    columns += [pa.chunked_array([pa.array(column[changed], from_pandas=True)]) for column in values]
+    return _ordered(view, pa.Table.from_arrays(columns, schema=schema))

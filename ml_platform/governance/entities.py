@@ -1,0 +1,124 @@
+"""From a person's or a thing's keys to the decisions about it, and to the reasons why a row of it was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ml_platform.core.clock import parse_utc
+from ml_platform.core.errors import NotFound, SchemaMismatch
+from ml_platform.core.ids import id_bytes, id_time
+from ml_platform.core.rows import FieldType, utc
+from ml_platform.features import RequestView, definitions
+from ml_platform.governance.parts import Parts
+from ml_platform.governance.reading import definition, digest_of
+from ml_platform.serving import RecordReader
+from ml_platform.serving.lookup import Key
+
+__all__ = ["Subject", "decision_in_force", "find_decisions", "find_refusals", "subject_of"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a model decides about: the entity's name, whether each has a seed of its own, and one key, typed."""
+
+    entity: str
+    personal: bool
+    key: Key
+
+
+def _integer(value: object) -> int:
+    return int(str(value))
+
+
+def _boolean(value: object) -> bool:
+    return {"true": True, "false": False}[str(value).lower()]
+
+
+def _instant(value: object) -> datetime:
+    return utc(value) if isinstance(value, datetime) else parse_utc(str(value))
+
+
+_TYPED: Final[dict[str, tuple[FieldType, Callable[[object], object]]]] = {
+    "int64": ("i64", _integer),
+    "string": ("text", str),
+    "bool": ("bool", _boolean),
+    "timestamp": ("us", _instant),
+}
+
+
+def subject_of(parts: Parts, model: str, keys: Mapping[str, object]) -> Subject:
+    """The subject that key values name; values may be texts, as a command line gives them.
+
+    Raises:
+        NotFound: no such model, or nothing of it is declared here.
+        SchemaMismatch: other keys than the entity's, or a value of another type.
+    """
+    view = _request_view(parts, model)
+    names = view.entity.keys
+    if set(keys) != set(names):
+        raise SchemaMismatch(
+            f"The model's entity {view.entity.name} has other keys.",
+            field=", ".join(sorted(set(keys) ^ set(names))),
+            next_step=f"Give {', '.join(names)}.",
+        )
+    return Subject(
+        view.entity.name,
+        view.entity.personal,
+        tuple(_typed(name, view.source.columns[name], keys[name]) for name in names),
+    )
+
+
+def _typed(name: str, kind: str, value: object) -> tuple[FieldType, object]:
+    try:
+        row_type, convert = _TYPED[kind]
+        return row_type, convert(value)
+    except (KeyError, ValueError):
+        raise SchemaMismatch(
+            f"The value is no {kind}.", field=name, next_step="Give the key as the source declares it."
+        ) from None
+
+
+def _request_view(parts: Parts, model: str) -> RequestView:
+    known = parts.registry.state().model(model)
+    newest = max(known.candidates.values(), key=lambda candidate: candidate.requested, default=None)
+    if newest is None:
+        raise NotFound("The model has no candidate.", field="model", next_step="`mlp train` makes one.")
+    for reference in definition(parts.objects, newest.spec)["features"]:
+        view = definitions.load(parts.objects, digest_of(reference))
+        if isinstance(view, RequestView):
+            return view
+    raise NotFound("The declaration names no request view.", field="features", next_step="Restore its definitions.")
+
+
+def find_decisions(parts: Parts, model: str, keys: Mapping[str, object]) -> tuple[str, ...]:
+    """Ids of all decisions of a model about an entity, oldest first; none is an empty tuple.
+
+    Raises:
+        NotFound, SchemaMismatch: see ``subject_of``.
+    """
+    subject = subject_of(parts, model, keys)
+    found = RecordReader(parts.lake, parts.objects).find_by_entity(
+        parts.subjects, model=model, entity=subject.entity, personal=subject.personal, key=subject.key
+    )
+    return tuple(found)
+
+
+def decision_in_force(found: Sequence[str], at: datetime | None) -> str | None:
+    """The last decision at a time (the last of all without one); None where there was none yet."""
+    until = datetime.max.replace(tzinfo=UTC) if at is None else utc(at)
+    before = [one for one in found if id_time(id_bytes(one)) <= until]
+    return before[-1] if before else None
+
+
+def find_refusals(parts: Parts, model: str, keys: Mapping[str, object], at: datetime) -> list[dict[str, Any]]:
+    """Why the row of an entity with request time ``at`` was refused: partition, version, field, rule, kind of value.
+
+    The refused row's values are kept nowhere.
+    """
+    subject = subject_of(parts, model, keys)
+    return RecordReader(parts.lake, parts.objects).find_refusals(
+        parts.subjects, model=model, entity=subject.entity, key=subject.key, at=utc(at)
+    )

@@ -1,0 +1,230 @@
+"""``trace``: one decision, from the applicant's answer back to everything that led to it, each proof checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import pyarrow.compute as pc
+
+from ml_platform.core.clock import format_utc
+from ml_platform.core.errors import ArtifactCorrupt, NotFound, Tampered
+from ml_platform.core.ids import id_bytes, id_time
+from ml_platform.governance.deciding import batch_section, features_section, prediction_section
+from ml_platform.governance.entities import decision_in_force, find_decisions, find_refusals
+from ml_platform.governance.lineage import VersionEvidence
+from ml_platform.governance.parts import Parts
+from ml_platform.governance.people import approvals_of, authorship_of, later_events, stage_at, stage_history
+from ml_platform.governance.proving import prove_record
+from ml_platform.governance.reading import readable
+from ml_platform.registry import State, VersionState
+from ml_platform.registry.candidates import EVALUATION_NAMESPACE
+from ml_platform.registry.sshsig import verify
+from ml_platform.serving import FoundRecord, RecordReader
+from ml_platform.serving.tables import SEGMENTS
+from ml_platform.training import load_artifact
+
+__all__ = ["TRACE_FORMAT", "Trace", "trace", "trace_entity"]
+
+TRACE_FORMAT: Final = "ml-platform/trace/1"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The answer about one decision (``ml-platform/trace/1``).
+
+    Every digest, path and signature in it was verified when it was made: a trace that does not hold is not returned.
+    """
+
+    document: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def prediction_id(self) -> str:
+        return str(self.document["prediction"]["id"])
+
+    @property
+    def proven(self) -> bool:
+        """Whether the record is under a signed checkpoint; False: recorded, not yet proven."""
+        return bool(self.document["proofs"]["checked"])
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.document)
+
+
+def trace(parts: Parts, prediction_id: str) -> Trace:
+    """The trace of a decision.
+
+    Args:
+        parts: the root.
+        prediction_id: the 36 characters of its id.
+
+    Raises:
+        NotFound: no such decision (the message says what is kept), or a document that it names is gone.
+        Tampered: names what is not what was recorded, sealed or signed.
+    """
+    found = _find(parts, prediction_id)
+    artifact = _artifact(parts, found)
+    contract, state = artifact.contract, parts.registry.state()
+    if contract.digest != found.header["contract_digest"]:
+        raise Tampered(
+            "The record names another contract than its artifact holds.",
+            field="contract_digest",
+            next_step="Restore the table of predictions from a backup.",
+        )
+    proof = prove_record(parts, found, contract)
+    version = state.version(found.header["model"], found.header["version"])
+    if version.digests.artifact != found.header["artifact_digest"]:
+        raise Tampered(
+            f"The record names another artifact than version {version.number} has in the log.",
+            field="artifact_digest",
+            next_step="Restore the registry or the table from a backup.",
+        )
+    decided_at, recorded_at = format_utc(found.header["decided_at"]), format_utc(found.header["recorded_at"])
+    lineage = VersionEvidence.load(parts, version)
+    return Trace(
+        {
+            "format": TRACE_FORMAT,
+            "prediction": readable("the record", lambda: prediction_section(found, contract, artifact.decision)),
+            "features": readable("the record", lambda: features_section(found, contract)),
+            "batch": batch_section(parts, found),
+            "version": {
+                **_version(parts, version, decided_at),
+                "stage_at_decision": stage_at(version, decided_at),
+                "stage_at_decision_as_known_then": stage_at(version, decided_at, recorded_at),
+            },
+            "training_set": lineage.training_set(parts.objects),
+            "feature_definitions": dict(lineage.definitions),
+            **_run(lineage),
+            "metrics": lineage.evaluation["metrics"],
+            "gates": _gates(parts, state, version, lineage),
+            "approvals": approvals_of(parts, state.model(version.model), version),
+            "authorship": authorship_of(state, version),
+            "proofs": proof.to_json(),
+            "later": later_events(parts, state, state.model(version.model), version, decided_at),
+        }
+    )
+
+
+def trace_entity(parts: Parts, model: str, keys: Mapping[str, object], at: datetime | None = None) -> Trace:
+    """The trace of the decision about an entity that was in force at a time (the last one, without a time).
+
+    Args:
+        parts: the root.
+        model: whose decision.
+        keys: the entity's keys by name; values may be texts.
+        at: aware; decisions up to this instant. Where there is none, a row with this request time that was refused
+            is named with field and rule.
+
+    Raises:
+        NotFound: there is no such decision; says how many there are at other times, or why the row was refused.
+        Tampered: as ``trace``.
+    """
+    known = find_decisions(parts, model, keys)
+    chosen = decision_in_force(known, at)
+    if chosen is not None:
+        return trace(parts, chosen)
+    if known:
+        raise NotFound(
+            f"There was no decision yet; {len(known)} were made later.",
+            field="at",
+            next_step=f"The first was decided at {format_utc(id_time(id_bytes(known[0])))}.",
+        )
+    refused = find_refusals(parts, model, keys, at) if at is not None else []
+    if refused:
+        said = ", ".join(f"{one['field']} {one['rule']} ({one['kind']})" for one in refused)
+        raise NotFound(
+            f"The row was refused by version {refused[0]['version']} in {refused[0]['partition']}: {said}.",
+            field=refused[0]["field"],
+            next_step="Mend the delivery; a refused row gets no decision, and its values are not kept.",
+        )
+    raise NotFound(
+        "No decision about this entity is kept here.",
+        field="entity",
+        next_step=f"Check the keys; {_kept(parts)} Give --at with the request's time to see whether it was refused.",
+    )
+
+
+def _find(parts: Parts, prediction_id: str) -> FoundRecord:
+    reader = RecordReader(parts.lake, parts.objects)
+    try:
+        return readable("the tables of predictions", lambda: reader.find(prediction_id))
+    except NotFound as error:
+        raise NotFound(error.what, field=error.field, next_step=f"{error.next_step} {_kept(parts)}") from error
+
+
+def _kept(parts: Parts) -> str:
+    """What is kept, in a sentence: how many decisions, from when to when."""
+    if not parts.lake.exists(SEGMENTS):
+        return "No decisions are kept here."
+    kept = parts.lake.read(SEGMENTS, columns=["min_id", "max_id", "size"])
+    first, last, size = (
+        pc.min(kept.column("min_id")).as_py(),
+        pc.max(kept.column("max_id")).as_py(),
+        pc.sum(kept.column("size")).as_py(),
+    )
+    if first is None:
+        return "No decisions are kept here."
+    start, end = (format_utc(id_time(id_bytes(one)))[:19] + "Z" for one in (first, last))
+    return f"Kept are {size} decisions, decided from {start} to {end}."
+
+
+def _artifact(parts: Parts, found: FoundRecord) -> Any:
+    try:
+        return load_artifact(parts.objects, found.header["artifact_digest"])
+    except ArtifactCorrupt as error:
+        raise Tampered(error.what, field="artifact", next_step=error.next_step) from error
+
+
+def _version(parts: Parts, version: VersionState, decided_at: str) -> dict[str, Any]:
+    entry = parts.registry.entry(version.registered)
+    return {
+        "number": version.number,
+        "candidate": version.candidate,
+        "risk_class": version.risk_class,
+        "registered": {"log_index": entry.index, "at": entry.recorded_at, "by": entry.body["registered_by"]},
+        "baseline": version.baseline,
+        "stage_now": version.stage,
+        "stage_history": stage_history(parts, version, decided_at),
+        "spec": version.digests.spec,
+        "artifact": version.digests.artifact,
+        "contract": version.digests.contract,
+        "run_record": version.digests.run_record,
+        "evaluation": version.digests.evaluation,
+    }
+
+
+def _run(lineage: VersionEvidence) -> dict[str, Any]:
+    record = lineage.record
+    return {
+        "code": record["code"],
+        "lock": {"absent": "The request is not stored any more."}
+        if lineage.request is None
+        else lineage.request["lock"],
+        "image": record["image"],
+        "packages": record["packages"],
+        "runtime": record["runtime"],
+        "hardware": record["hardware"],
+        "hyperparameters": record["trainer"],
+        "seeds": record["seeds"],
+        "determinism": record["determinism"],
+        "training_metrics": record["metrics"],
+        "logs": record["logs"],
+    }
+
+
+def _gates(parts: Parts, state: State, version: VersionState, lineage: VersionEvidence) -> list[dict[str, Any]]:
+    """The verdicts, which the registry recomputed from the evaluation table when it wrote them."""
+    candidate = state.model(version.model).candidates[version.candidate]
+    verdicts = [dict(one) for one in lineage.evaluation["verdicts"]]
+    if [(one["gate"], one["verdict"]) for one in verdicts] != list(candidate.verdicts):
+        raise Tampered(
+            "The evaluation names other verdicts than the log.",
+            field="verdicts",
+            next_step="Restore the evaluation from a backup.",
+        )
+    signed = parts.objects.get(version.digests.evaluation_signature).decode()
+    key = state.genesis.evaluator_key if state.genesis else ""
+    verify(version.digests.evaluation.encode(), signed, EVALUATION_NAMESPACE, key)
+    return verdicts

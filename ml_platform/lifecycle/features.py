@@ -1,0 +1,199 @@
+"""Stored features of a root: materialised by known month, joined point-in-time for training and for decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml_platform.core.contract import Contract, ResolvedField
+from ml_platform.core.errors import DataError, NotFound
+from ml_platform.core.rows import utc
+from ml_platform.features import FeatureView, definitions
+from ml_platform.features.duckdb import point_in_time
+from ml_platform.features.tables import LakeSources, join_of, materialize, stored_history
+from ml_platform.lifecycle.sources import source_table
+from ml_platform.model import Model, plain_sources
+from ml_platform.platform import Platform
+from ml_platform.serving import FeatureReader
+from ml_platform.serving.tables import age_column
+
+__all__ = [
+    "Materialized",
+    "contract_views",
+    "feature_reader",
+    "feature_versions",
+    "materialize_model_views",
+    "materialize_view",
+    "training_join",
+]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """What a materialisation of whole months left; ``added`` counts the months that it wrote."""
+
+    view: FeatureView
+    table: str
+    table_version: int
+    rows: int
+    added: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "view": self.view.reference,
+            "table": self.table,
+            "table_version": self.table_version,
+            "rows": self.rows,
+            "added_months": self.added,
+        }
+
+
+def materialize_view(platform: Platform, view: FeatureView, *, start: datetime, end: datetime) -> Materialized:
+    """Writes the view's months in [start, end), each at most once.
+
+    Raises:
+        DataError: a month is not over on the platform's clock: its values would be those of too early a time.
+        NotFound: a source was never landed.
+    """
+    if utc(end) > platform.clock.now():
+        raise DataError(
+            "A month is not over on the platform's clock.",
+            field=view.name,
+            next_step="Materialise months that are over.",
+        )
+    tables = {source.name: source_table(source) for source in plain_sources(view.history)}
+    for source, table in tables.items():
+        if not platform.lake.exists(table):
+            raise NotFound("The source has no rows here.", field=source, next_step="Land it first.")
+    made = materialize(view, lake=platform.lake, sources=LakeSources(platform.lake, tables), start=start, end=end)
+    return Materialized(view, made.name, made.version, made.rows, len(made.added))
+
+
+def materialize_model_views(
+    platform: Platform, model: Model, *, end: datetime, views: Sequence[FeatureView] | None = None
+) -> list[Materialized]:
+    """Every stored view of a model, for all months of its requests that end by ``end``; months done before are kept.
+
+    Args:
+        platform: the root.
+        model: the declaration.
+        end: aware.
+        views: instead of the declared views, those of a version in service.
+    """
+    wanted = model.stored_views if views is None else tuple(views)
+    if not wanted:
+        return []
+    start, until = _first_month(platform, model), _month(end)
+    return [materialize_view(platform, view, start=start, end=until) for view in wanted] if start < until else []
+
+
+def _first_month(platform: Platform, model: Model) -> datetime:
+    source = model.request.source
+    first: Any = pc.min(platform.lake.read(source_table(source), columns=[model.request.time]).column(0)).as_py()
+    return _month(first if first is not None else platform.clock.now())
+
+
+def _month(at: datetime) -> datetime:
+    return utc(at).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def feature_versions(platform: Platform, model: Model) -> dict[str, dict[str, Any]]:
+    """Table and newest version of each stored view, by reference."""
+    return {
+        view.reference: {"table": view.table, "table_version": platform.lake.version(view.table) or 0}
+        for view in model.stored_views
+    }
+
+
+def training_join(
+    platform: Platform, time: str, pinned: Mapping[str, Mapping[str, Any]]
+) -> Callable[[pa.Table, Sequence[FeatureView]], pa.Table]:
+    """The join of a training set, over the pinned versions of the stored tables."""
+
+    def join(rows: pa.Table, views: Sequence[FeatureView]) -> pa.Table:
+        return _joined(platform, rows, time, views, pinned)
+
+    return join
+
+
+def _joined(
+    platform: Platform,
+    rows: pa.Table,
+    time: str,
+    views: Sequence[FeatureView],
+    pinned: Mapping[str, Mapping[str, Any]],
+) -> pa.Table:
+    start, end = _span(rows, time)
+    joins = [
+        join_of(
+            view,
+            stored_history(
+                view,
+                platform.lake,
+                start=start,
+                end=end,
+                version=int(pinned[view.reference]["table_version"]) if view.reference in pinned else None,
+            ),
+        )
+        for view in views
+    ]
+    return point_in_time(rows, time=time, joins=joins)
+
+
+def _span(rows: pa.Table, time: str) -> tuple[datetime, datetime]:
+    """[earliest, just after the latest) request time."""
+    limits: Any = pc.min_max(rows.column(time).cast(pa.timestamp("us", "UTC")).cast(pa.int64())).as_py()
+    return tuple(  # type: ignore[return-value]
+        _EPOCH + timedelta(microseconds=at) for at in (limits["min"], limits["max"] + 1)
+    )
+
+
+def contract_views(platform: Platform, contract: Contract) -> tuple[FeatureView, ...]:
+    """The stored views that a version reads, as they were declared for it."""
+    references = dict.fromkeys(_view_reference(item) for item in contract.stored)
+    return tuple(_load_view(platform, reference) for reference in references)
+
+
+def _view_reference(item: ResolvedField) -> str:
+    return item.reference.rpartition(":")[0]
+
+
+def _load_view(platform: Platform, reference: str) -> FeatureView:
+    view = definitions.load(platform.objects, reference.partition("@")[2])
+    if not isinstance(view, FeatureView):
+        raise NotFound("The definition is no feature view.", field=reference, next_step="Restore it from a backup.")
+    return view
+
+
+def feature_reader(platform: Platform) -> FeatureReader:
+    """Reads the stored features of a contract as they were known at each row's request time."""
+
+    def read(contract: Contract, rows: pa.Table) -> pa.Table:
+        views = contract_views(platform, contract)
+        found = _joined(platform, rows, contract.time, views, {}) if rows.num_rows else _empty(rows, contract, views)
+        columns: dict[str, Any] = {}
+        times = found.column(contract.time).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+        for item in contract.stored:
+            view = _view_reference(item).partition("@")[0]
+            event = found.column(f"{view}__event_time").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+            columns[item.name] = found.column(item.name)
+            columns[age_column(item)] = pc.subtract(times, event)
+        return pa.table(columns)
+
+    return read
+
+
+def _empty(rows: pa.Table, contract: Contract, views: Sequence[FeatureView]) -> pa.Table:
+    kinds = {"number": pa.float64(), "category": pa.string()}
+    for item in contract.stored:
+        rows = rows.append_column(item.name, pa.array([], kinds[item.kind]))
+    for view in views:
+        rows = rows.append_column(f"{view.name}__event_time", pa.array([], pa.timestamp("us", "UTC")))
+    return rows

@@ -1,0 +1,32 @@
+"""Dagster: assets, checks, jobs, sensors and resources of governed models. The only package that imports dagster."""
+
+from __future__ import annotations
+
+from ml_platform.orchestration.batch import batch_schedule
+from ml_platform.orchestration.jobs import (
+    features_job,
+    promote_job,
+    request_candidate,
+    request_candidate_job,
+    rollback_job,
+    score_job,
+    train_job,
+)
+from ml_platform.orchestration.location import definitions
+from ml_platform.orchestration.resource import PlatformResource
+from ml_platform.orchestration.sensor import reconcile_now, reconcile_sensor
+
+__all__ = [
+    "PlatformResource",
+    "batch_schedule",
+    "definitions",
+    "features_job",
+    "promote_job",
+    "reconcile_now",
+    "reconcile_sensor",
+    "request_candidate",
+    "request_candidate_job",
+    "rollback_job",
+    "score_job",
+    "train_job",
+]

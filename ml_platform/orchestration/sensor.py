@@ -1,0 +1,141 @@
+"""``reconcile``: the sensor that shows in Dagster what the audit log says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from ml_platform.model import Model
+from ml_platform.orchestration.keys import candidates_name, model_key
+from ml_platform.orchestration.metadata import metadata_value
+from ml_platform.orchestration.reconcile import (
+    LOG_INDEX,
+    Report,
+    Target,
+    candidate_keys,
+    reconcile_events,
+    targets,
+)
+from ml_platform.orchestration.resource import PlatformResource
+
+if TYPE_CHECKING:
+    from ml_platform.platform import Platform
+    from ml_platform.registry import Entry
+
+__all__ = ["Reconciled", "pending", "reconcile_now", "reconcile_sensor"]
+
+ENTRIES_PER_TICK: Final = 2_000
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What is to be reported, and the log index from which to go on afterwards."""
+
+    events: tuple[dg.AssetMaterialization, ...]
+    next_index: int
+
+
+def pending(platform: Platform, instance: dg.DagsterInstance, models: Sequence[str], start: int) -> Reconciled:
+    """What the log says from ``start`` on and the instance does not show; adds missing candidate partitions itself.
+
+    Keys first: a materialisation of a partition that does not exist would be counted nowhere. Adding one twice
+    changes nothing.
+    """
+    entries = list(platform.registry.entries(start, start + ENTRIES_PER_TICK))
+    for model, keys in candidate_keys(entries, models).items():
+        _add_partitions(instance, model, keys)
+    reports = reconcile_events(
+        entries,
+        _shown(instance, targets(entries, models)),
+        models=models,
+        approvers=_approvers(platform, entries),
+    )
+    next_index = entries[-1].index + 1 if entries else start
+    return Reconciled(tuple(_materialization(report) for report in reports), next_index)
+
+
+def reconcile_now(platform: Platform, instance: dg.DagsterInstance, models: Iterable[Model], start: int = 0) -> int:
+    """Reports everything that is pending, without a daemon; returns the log index from which to go on."""
+    names = [model.name for model in models]
+    while True:
+        found = pending(platform, instance, names, start)
+        for event in found.events:
+            instance.report_runless_asset_event(event)
+        if found.next_index == start:
+            return start
+        start = found.next_index
+
+
+def reconcile_sensor(models: Sequence[Model], *, interval_seconds: int = 30) -> dg.SensorDefinition:
+    """Reports transitions, registrations and candidates of these models, once each and in log order.
+
+    The cursor is the next log index; Dagster stores it after the events, so a tick that dies in between is repeated
+    and skips what is shown already. It starts no work.
+    """
+    names = [model.name for model in models]
+
+    @dg.sensor(
+        name="reconcile",
+        minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=reconcile_sensor.__doc__,
+    )
+    def reconcile(
+        context: dg.SensorEvaluationContext, ml_platform: PlatformResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        start = int(context.cursor or 0)
+        found = pending(ml_platform.open(), context.instance, names, start)
+        if found.next_index == start:
+            return dg.SkipReason(f"The log has no entry {start} yet.")
+        return dg.SensorResult(asset_events=list(found.events), cursor=str(found.next_index))
+
+    return reconcile
+
+
+def _add_partitions(instance: dg.DagsterInstance, model: str, keys: Sequence[str]) -> None:
+    name = candidates_name(model)
+    missing = [key for key in keys if not instance.has_dynamic_partition(name, key)]
+    if missing:
+        instance.add_dynamic_partitions(name, missing)
+
+
+def _shown(instance: dg.DagsterInstance, wanted: Iterable[Target]) -> dict[Target, int]:
+    """The newest log index that each target shows, from the metadata of its last materialisation."""
+    found: dict[Target, int] = {}
+    for target in wanted:
+        records = dg.AssetRecordsFilter(
+            asset_key=model_key(target.model, target.noun),
+            asset_partitions=[target.candidate] if target.candidate else None,
+        )
+        for record in instance.fetch_materializations(records, limit=1).records:
+            event = record.asset_materialization
+            index = event.metadata.get(LOG_INDEX) if event else None
+            if index is not None and isinstance(index.value, int):
+                found[target] = index.value
+    return found
+
+
+def _approvers(platform: Platform, entries: Iterable[Entry]) -> dict[str, str]:
+    state = platform.registry.state()
+    used = {
+        (str(entry.model), payload)
+        for entry in entries
+        if entry.kind == "transition"
+        for payload in entry.body["approvals"]
+    }
+    known = {(name, payload): one for name, model in state.models.items() for payload, one in model.approvals.items()}
+    return {key[1]: known[key].principal for key in used if key in known}
+
+
+def _materialization(report: Report) -> dg.AssetMaterialization:
+    target = report.target
+    metadata = {name: metadata_value(value) for name, value in report.metadata.items() if value is not None}
+    return dg.AssetMaterialization(
+        model_key(target.model, target.noun),
+        partition=target.candidate,
+        metadata={**metadata, "ml/registered": dg.MetadataValue.asset(model_key(target.model, "registered_version"))},
+        tags={"dagster/data_version": report.data_version, "dagster/data_version_is_user_provided": "true"},
+    )
