@@ -70,7 +70,9 @@ def plain_lines(blocks: Iterable[Block]) -> Iterator[str]:
             yield indent + printable(block.text)
         elif isinstance(block, Fields):
             width = max((len(name) for name, _ in block.items), default=0)
-            yield from (f"{indent}{printable(name):<{width}}  {printable(value) or NONE}" for name, value in block.items)
+            yield from (
+                f"{indent}{printable(name):<{width}}  {printable(value) or NONE}" for name, value in block.items
+            )
         else:
             yield from (indent + line for line in _table(block))
         first = False

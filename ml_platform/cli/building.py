@@ -99,7 +99,7 @@ def train(
         note(f"{count(rows.train_rows)} rows to train on, {count(rows.immature_rows)} left out as immature")
     with screen.step("training") as note:
         trained = lifecycle.train_candidate(platform, declared, candidate.key)
-        note(trained.artifact)
+        note(trained.artifact_digest)
     with screen.step("evaluating") as note:
         evaluation = lifecycle.evaluate_candidate(platform, declared, candidate.key)
         note(", ".join(f"{one.gate} {one.verdict}" for one in evaluation.verdicts))
@@ -146,7 +146,7 @@ def _candidate_blocks(model: str, document: dict[str, Any]) -> list[Block]:
             [
                 ("candidate", str(document["candidate"]["candidate"])),
                 ("training set", str(document["training_set"]["digest"])),
-                ("artifact", str(document["trained_model"]["artifact"])),
+                ("artifact", str(document["trained_model"]["artifact_digest"])),
                 ("evaluation", str(document["evaluation"]["digest"])),
             ]
         ),

@@ -75,7 +75,8 @@ class Server:
         """
         if find_spec("dagster") is None or find_spec("dagster_webserver") is None:
             raise SettingsError(
-                "Dagster is not installed here.", next_step="Install the extra: pip install 'dagster-ml-platform[dagster]'."
+                "Dagster is not installed here.",
+                next_step="Install the extra: pip install 'dagster-ml-platform[dagster]'.",
             )
         if _answers(self.host, self.port):
             raise Conflict("Something else listens on this port.", field="--port", next_step="Choose another port.")

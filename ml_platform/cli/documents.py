@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ml_platform.cli.blocks import Block, Fields, Section, Table
-from ml_platform.cli.text import NONE, count, estimate, moment, number, printable, short, value
+from ml_platform.cli.text import NONE, count, estimate, moment, number, value
 
-__all__ = ["evaluation_blocks", "gates_table", "groups_blocks", "history_table", "metrics_table", "run_record_blocks"]
+__all__ = [
+    "evaluation_blocks",
+    "gates_table",
+    "history_table",
+    "metrics_table",
+    "run_fields",
+    "run_record_blocks",
+    "table_versions",
+]
 
 _METRICS: Final = {
     "auc": "AUC",
@@ -20,7 +28,16 @@ _METRICS: Final = {
     "approval_rate": "approval rate",
     "largest_onnx_difference": "largest difference ONNX – native",
 }
-_SHOWN_PACKAGES: Final = ("dagster-ml-platform", "lightgbm", "numpy", "onnx", "onnxruntime", "pyarrow", "duckdb", "deltalake")
+_SHOWN_PACKAGES: Final = (
+    "dagster-ml-platform",
+    "lightgbm",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pyarrow",
+    "duckdb",
+    "deltalake",
+)
 
 
 def history_table(history: Sequence[Mapping[str, Any]]) -> Table:
@@ -28,12 +45,7 @@ def history_table(history: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         ("entry", "effective at", "move", "by"),
         [
-            (
-                str(move.get("index", NONE)),
-                moment(move.get("at") or move.get("effective_at")),
-                f"{move.get('action', '')}: {move.get('from', NONE)} → {move.get('to', NONE)}",
-                str(move.get("actor", NONE)),
-            )
+            (str(move["index"]), moment(move["at"]), f"{move['action']}: {move['from']} → {move['to']}", move["actor"])
             for move in history
         ],
         empty="no move yet",
@@ -54,20 +66,14 @@ def gates_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         ("gate", "verdict", "measured", "threshold", "why"),
         [
-            (
-                str(one.get("gate")),
-                str(one.get("verdict")),
-                estimate(one.get("metric")),
-                number(one.get("threshold")),
-                printable(one.get("reason", NONE)),
-            )
+            (one["gate"], one["verdict"], estimate(one["metric"]), number(one["threshold"]), one["reason"])
             for one in verdicts
         ],
         empty="no gates",
     )
 
 
-def groups_blocks(groups: Mapping[str, Any]) -> list[Block]:
+def _groups_blocks(groups: Mapping[str, Any]) -> list[Block]:
     """Approval rates by protected attribute, with the ratio to the best-off group."""
     blocks: list[Block] = []
     for attribute, found in groups.items():
@@ -105,7 +111,7 @@ def evaluation_blocks(evaluation: Mapping[str, Any]) -> list[Block]:
             ]
         ),
         metrics_table(evaluation["metrics"]),
-        *groups_blocks(evaluation.get("groups", {})),
+        *_groups_blocks(evaluation.get("groups", {})),
         Section("Gates"),
         gates_table(evaluation["verdicts"]),
     ]
@@ -113,43 +119,43 @@ def evaluation_blocks(evaluation: Mapping[str, Any]) -> list[Block]:
 
 def run_record_blocks(record: Mapping[str, Any]) -> list[Block]:
     """A run record: what could make a second run differ; all packages are in ``--json``."""
-    code, training_set = record.get("code", {}), record.get("training_set", {})
-    packages = record.get("packages", {})
-    shown = {name: packages[name] for name in _SHOWN_PACKAGES if name in packages}
-    more = len(packages) - len(shown)
     return [
         Section("Run record"),
         Fields(
             [
-                ("as of", moment(record.get("as_of"))),
-                ("commit", value(code.get("commit"))),
-                ("branch", value(code.get("branch"))),
-                ("uncommitted changes", value(code.get("dirty"))),
-                ("code tree", value(code.get("tree"))),
-                ("image", value(record.get("image"))),
-                ("training set", value(training_set)),
-                ("sources", _versions(record.get("sources", {}))),
-                ("stored features", _versions(record.get("features", {}))),
-                ("trainer", value(record.get("trainer"))),
-                ("seeds", value(record.get("seeds"))),
-                ("determinism", value(record.get("determinism"))),
-                ("hardware", value(record.get("hardware"))),
-                ("runtime", value(record.get("runtime"))),
-                ("packages", f"{value(shown)}{f', and {more} more' if more > 0 else ''}"),
-                ("artifact", value(record.get("artifact"))),
-                ("logs", value(record.get("logs"))),
+                ("as of", moment(record["as_of"])),
+                ("training set", value(record["training_set"])),
+                ("source tables", table_versions(record["sources"])),
+                ("stored features", table_versions(record["features"])),
+                *run_fields({**record, "hyperparameters": record["trainer"]}),
+                ("artifact", value(record["artifact"])),
             ]
         ),
     ]
 
 
-def _versions(tables: Mapping[str, Any]) -> str:
-    return (
-        ", ".join(
-            f"{name.partition('@')[0]} version {found['table_version']}"
-            if isinstance(found, Mapping) and "table_version" in found
-            else f"{short(name)}={value(found)}"
-            for name, found in tables.items()
-        )
-        or NONE
-    )
+def run_fields(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Code, image, packages, hardware, hyperparameters, as run record and trace both have them."""
+    code, packages = run["code"], run["packages"]
+    shown = {name: packages[name] for name in _SHOWN_PACKAGES if name in packages}
+    return [
+        ("commit", value(code.get("commit"))),
+        ("branch", value(code.get("branch"))),
+        ("uncommitted changes", value(code.get("dirty"))),
+        ("code tree", value(code.get("tree"))),
+        *([("lock file", value(run["lock"]))] if "lock" in run else []),
+        ("image", value(run["image"])),
+        ("packages", f"{value(shown)}, and {len(packages) - len(shown)} more"),
+        ("runtime", value(run["runtime"])),
+        ("hardware", value(run["hardware"])),
+        ("hyperparameters", value(run["hyperparameters"])),
+        ("seeds", value(run["seeds"])),
+        ("determinism", value(run["determinism"])),
+        ("log of the run", value(run["logs"])),
+    ]
+
+
+def table_versions(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """``name version n`` for every table that was pinned."""
+    pinned = (f"{name.partition('@')[0]} version {value(found.get('table_version'))}" for name, found in tables.items())
+    return ", ".join(pinned) or NONE

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.cli.blocks import Answer, Fields, Line, Section, Table
+from ml_platform.cli.blocks import Answer, Block, Fields, Line, Section, Table
 from ml_platform.cli.frame import Commands
 from ml_platform.cli.options import ModelArgument, VersionArgument, parse_pairs, time_option
 from ml_platform.cli.session import Session
@@ -29,10 +29,8 @@ commands = Commands()
 )
 def trace(
     session: Session,
-    prediction: Annotated[
-        str | None, typer.Argument(help="The prediction id; else --model and --entity.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Whose decision about the entity.")] = None,
+    prediction: Annotated[str | None, typer.Argument(help="The prediction id; else --model and --entity.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Whose decision it is.")] = None,
     entity: Annotated[
         list[str] | None,
         typer.Option("--entity", metavar="KEY=VALUE", help="The entity's key; repeatable for keys of several parts."),
@@ -40,13 +38,18 @@ def trace(
     at: Annotated[datetime | None, time_option("--at", "The decision that held then; now by default.")] = None,
 ) -> Answer:
     """Answer for one decision: which version decided, why, on which data, approved by whom, with proofs, checked."""
+    from ml_platform import governance
     from ml_platform.cli.trace_view import trace_blocks
-    from ml_platform.governance import trace_prediction
 
     keys = parse_pairs(entity, "--entity")
     if (prediction is None) == (not keys) or (bool(keys) and model is None):
         raise typer.BadParameter("Give a prediction id, or --model with --entity KEY=VALUE.")
-    document = trace_prediction(session.platform(), prediction).to_json()
+    platform = session.platform()
+    if prediction is not None:
+        found = governance.trace(platform, prediction)
+    else:
+        found = governance.trace_entity(platform, model or "", keys, at)
+    document = found.to_json()
     return Answer(document, trace_blocks(document))
 
 
@@ -80,7 +83,7 @@ def verify(
         report = session.platform().registry.verify(since=note, genesis=genesis)
     document = report.to_json()
     problems = [(one["grade"], value(one["entry"]), one["what"], one["expected"]) for one in document["problems"]]
-    blocks = [
+    blocks: list[Block] = [
         Section(report.statement),
         Fields(
             [

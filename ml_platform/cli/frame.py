@@ -100,7 +100,7 @@ def run_framed(function: Body, session: Session, arguments: dict[str, Any]) -> N
             session.screen.show(answer)
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
         raise
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the border: whatever happens becomes one line
         code = report(Problem.of(error), as_json=session.screen.as_json, debug=session.debug, error=error)
         raise typer.Exit(code) from None
     if answer is not None and answer.exit_code:

@@ -58,15 +58,8 @@ def new(
 def show_all(session: Session) -> Answer:
     """List every key that the log knows: whose, for what, since when, revoked or not."""
     keys = [_document(key) for key in session.platform().registry.state().keys.values()]
-    return Answer(
-        {"keys": keys},
-        [
-            Table(
-                ("principal", "roles", "fingerprint", "added", "status"),
-                [(one["principal"], ", ".join(one["roles"]), one["fingerprint"], _entry(one), _status(one)) for one in keys],
-            )
-        ],
-    )
+    rows = [(one["principal"], ", ".join(one["roles"]), one["fingerprint"], _entry(one), _status(one)) for one in keys]
+    return Answer({"keys": keys}, [Table(("principal", "roles", "fingerprint", "added", "status"), rows)])
 
 
 @commands.add("show", examples=["mlp keys show alice --root roots/demo"])
@@ -194,9 +187,7 @@ def _signatures(officers: Sequence[str], order: bytes, action: str) -> dict[str,
     from ml_platform.registry.sshsig import sign
 
     named = parse_pairs(list(officers), "--officer")
-    return {
-        principal: sign(_private(Path(file)), order, order_namespace(action)) for principal, file in named.items()
-    }
+    return {principal: sign(_private(Path(file)), order, order_namespace(action)) for principal, file in named.items()}
 
 
 def _document(key: KeyState) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 0
     except typer.Abort:
         return report(Problem.of(KeyboardInterrupt()), as_json="--json" in given)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the border: whatever happens becomes one line
         if not callable(getattr(error, "format_message", None)):  # what the parser raises, in typer or in click
             return report(Problem.of(error), as_json="--json" in given, debug="--debug" in given, error=error)
         return report(_usage(error), as_json="--json" in given)

@@ -40,9 +40,8 @@ class Problem:
         if isinstance(error, PlatformError):
             return cls(type(error).__name__, error.what, error.field, error.next_step, error.exit_code)
         if isinstance(error, KeyboardInterrupt):
-            return cls(
-                "Interrupted", "Stopped by Ctrl-C; nothing is half-done.", None, "The same command continues.", INTERRUPTED
-            )
+            what = "Stopped by Ctrl-C; nothing is half-done."
+            return cls("Interrupted", what, None, "The same command continues.", INTERRUPTED)
         if isinstance(error, OSError):
             what = "The disk is full" if error.errno in _FULL else f"A file or folder cannot be used ({error.strerror})"
             step = "Free space or mend its permissions, then run the same command again."

@@ -42,9 +42,10 @@ def versions(session: Session, model: ModelArgument) -> Answer:
         Table(("version", "stage", "candidate", "artifact", "last move"), rows, empty="no version yet"),
     ]
     if refused := found["candidates_not_registered"]:
+        open_gates = [(one["candidate"], _open(one["verdicts"])) for one in refused]
         blocks += [
             Section("Candidates without a version"),
-            Table(("candidate", "gates that did not pass"), [(one["candidate"], _open(one["verdicts"])) for one in refused]),
+            Table(("candidate", "gates that did not pass"), open_gates),
         ]
     return Answer(found, blocks)
 
@@ -83,9 +84,9 @@ def state(
     from ml_platform.lifecycle import state_at
 
     found = state_at(session.platform(), at, known_at)
-    when = f"In effect at {moment(at) if at else 'this moment'}, as known at {moment(known_at) if known_at else 'this moment'}"
+    effective, known = (moment(one) if one else "this moment" for one in (at, known_at))
     blocks: list[Block] = [
-        Section(when),
+        Section(f"In effect at {effective}, as known at {known}"),
         Fields([("log entries", value(found["entries"])), ("platform", found["platform"])]),
         _models_table(found["models"]),
     ]

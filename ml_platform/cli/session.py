@@ -94,7 +94,6 @@ class Session:
         return named or os.environ.get(PRINCIPAL_VARIABLE) or platform.settings.launcher
 
 
-
 def _make_importable(folder: Path) -> None:
     """Puts the folder first on the import path, as ``python -m`` does, for imports on first use too."""
     if str(folder) not in sys.path:

@@ -99,9 +99,7 @@ def approve(
     return _approved(made)
 
 
-def _enter(
-    session: Session, model: str, version: int, payload: Path | None, signature: Path | None
-) -> Answer:
+def _enter(session: Session, model: str, version: int, payload: Path | None, signature: Path | None) -> Answer:
     from ml_platform.core.errors import ApprovalInvalid
     from ml_platform.lifecycle import promotion
     from ml_platform.registry.approvals import parse_payload
@@ -158,7 +156,7 @@ def promote(
     reason: ReasonOption,
     principal: PrincipalOption = None,
 ) -> Answer:
-    """Move a version one stage forward, if gates, policy and approvals allow it; the version it displaces is archived."""
+    """Move a version one stage forward, if gates, policy and approvals allow it; what it displaces is archived."""
     from ml_platform.lifecycle import promotion
 
     platform = session.platform()

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from pathlib import PurePath
+from datetime import datetime
 from typing import Any, Final
 
-__all__ = ["NONE", "count", "day", "duration", "estimate", "jsonable", "moment", "number", "printable", "short", "value", "yes"]
+__all__ = [
+    "NONE",
+    "count",
+    "duration",
+    "estimate",
+    "jsonable",
+    "moment",
+    "number",
+    "printable",
+    "short",
+    "value",
+    "yes",
+]
 
 NONE: Final = "–"
 _MICROSECOND_ZEROS: Final = ".000000"
@@ -18,10 +29,10 @@ _DAY_US: Final = 24 * _HOUR_US
 
 
 def printable(text: object) -> str:
-    """Text that cannot steer a terminal or break a line: control characters become visible escapes.
+    r"""Text that cannot steer a terminal or break a line: control characters become visible escapes.
 
     >>> printable("a" + chr(27) + "[31m")
-    'a\\\\x1b[31m'
+    'a\\x1b[31m'
     """
     raw = str(text)
     if raw.isprintable():
@@ -44,9 +55,9 @@ def number(figure: float | None, digits: int = 3) -> str:
     return f"{figure:.{digits}f}"
 
 
-def count(value: int | None) -> str:
+def count(rows: int | None) -> str:
     """Thousands are separated."""
-    return NONE if value is None else f"{value:,}"
+    return NONE if rows is None else f"{rows:,}"
 
 
 def estimate(document: Mapping[str, Any] | float | None, digits: int = 3) -> str:
@@ -59,7 +70,9 @@ def estimate(document: Mapping[str, Any] | float | None, digits: int = 3) -> str
         return number(document, digits)
     if "absent" in document:
         return value(document)
-    return f"{number(document['point'], digits)} [{number(document['low'], digits)}, {number(document['high'], digits)}]"
+    return (
+        f"{number(document['point'], digits)} [{number(document['low'], digits)}, {number(document['high'], digits)}]"
+    )
 
 
 def value(found: object) -> str:
@@ -81,24 +94,19 @@ def value(found: object) -> str:
     return printable(found)
 
 
-def moment(value: datetime | str | None) -> str:
+def moment(at: datetime | str | None) -> str:
     """A time in UTC without empty fractions; RFC 3339 text of our documents is taken as it is.
 
     >>> moment("2010-01-01T00:00:00.000000Z")
     '2010-01-01 00:00:00Z'
     """
-    if value is None:
+    if at is None:
         return NONE
-    if isinstance(value, datetime):
+    if isinstance(at, datetime):
         from ml_platform.core.clock import format_utc
 
-        value = format_utc(value)
-    return printable(value.replace(_MICROSECOND_ZEROS, "").replace("T", " ", 1))
-
-
-def day(value: datetime | str | None) -> str:
-    """The date of a time in UTC."""
-    return moment(value).split(" ")[0]
+        at = format_utc(at)
+    return printable(at.replace(_MICROSECOND_ZEROS, "").replace("T", " ", 1))
 
 
 def duration(microseconds: int | None) -> str:
@@ -123,37 +131,29 @@ def short(digest: str | None, length: int = 12) -> str:
     return f"{name}:{hexadecimal[:length]}…" if len(hexadecimal) > length else printable(digest)
 
 
-def yes(value: bool | None) -> str:  # noqa: FBT001 - a formatter of one value
+def yes(known: bool | None) -> str:
     """Yes, no, or a dash where nobody knows."""
-    return NONE if value is None else ("yes" if value else "no")
+    return NONE if known is None else ("yes" if known else "no")
 
 
-def jsonable(value: object) -> Any:
+def jsonable(found: object) -> Any:
     """What ``json`` can write: times as RFC 3339 UTC, bytes as hex, numbers that are none as null."""
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [jsonable(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((jsonable(item) for item in value), key=str)
-    return _scalar(value)
+    if isinstance(found, Mapping):
+        return {str(key): jsonable(item) for key, item in found.items()}
+    if isinstance(found, Sequence) and not isinstance(found, str | bytes):
+        return [jsonable(item) for item in found]
+    if isinstance(found, float):
+        return found if math.isfinite(found) else None
+    return found if found is None or isinstance(found, str | int) else _text(found)
 
 
-def _scalar(value: object) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, datetime):
+def _text(found: object) -> Any:
+    if isinstance(found, bytes):
+        return found.hex()
+    if isinstance(found, datetime):
         from ml_platform.core.clock import format_utc
 
-        return format_utc(value)
-    if isinstance(value, date | PurePath):
-        return str(value)
-    if callable(to_json := getattr(value, "to_json", None)):
-        return jsonable(to_json())
-    if callable(item := getattr(value, "item", None)):  # a numpy scalar
-        return _scalar(item())
-    return str(value)
+        return format_utc(found)
+    if callable(item := getattr(found, "item", None)):  # a numpy scalar
+        return jsonable(item())
+    return str(found)

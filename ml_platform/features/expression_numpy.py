@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, Final
@@ -80,6 +81,13 @@ def _is_null(values: npt.NDArray[Any]) -> Floats:
     return nan.astype(np.float64)
 
 
+def _ln(values: Floats) -> Floats:
+    # The C library's logarithm, as DuckDB has it: numpy's own depends on the vector unit of the processor.
+    return np.fromiter(
+        (math.log(value) if value > 0 else np.nan for value in values.tolist()), np.float64, len(values)
+    )
+
+
 def _text_equal(tree: dict[str, Any], columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
     literal = next(argument["text"] for argument in tree["args"] if "text" in argument)
     name = next(argument["column"] for argument in tree["args"] if "column" in argument)
@@ -105,7 +113,7 @@ _OPERATORS: Final[dict[str, Callable[..., Floats]]] = {
     "divide": lambda a, b: _finite(a / b),
     "negate": lambda a: -a,
     "abs": np.abs,
-    "ln": lambda a: _finite(np.log(a)),
+    "ln": _ln,
     "least": _least,
     "greatest": _greatest,
     "coalesce": lambda *arguments: reduce(lambda a, b: np.where(np.isnan(a), b, a), arguments),

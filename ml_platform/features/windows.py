@@ -206,7 +206,8 @@ class _Grid:
 
     @property
     def at(self) -> Ints:
-        return self.instants[self.codes % max(len(self.instants), 1)]
+        at: Ints = self.instants[self.codes % max(len(self.instants), 1)]
+        return at
 
     def stay(self, group: Ints, enter: Ints, leave: Ints) -> sweep.Stay:
         keep = enter < leave

@@ -1,4 +1,4 @@
-"""What a version was made of: declaration, definitions, run record, evaluation, training set, each held to its digest."""
+"""What a version is made of: declaration, definitions, run record, evaluation, training set, each by its digest."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class RecordProof:
         return NOT_YET_PROVEN if self.sealing is None else PROVEN
 
     def to_json(self) -> dict[str, Any]:
-        """All that an outsider needs to check header, paths and signature again; nothing personal but one commitment."""
+        """All that an outsider needs to check again; nothing personal but a commitment."""
         return {
             "status": self.status,
             "checked": self.sealing is not None,

@@ -12,7 +12,16 @@ from ml_platform.core.errors import ArtifactCorrupt, DeclarationError, Integrity
 from ml_platform.core.objects import ObjectStore
 from ml_platform.features.definitions import path_of
 
-__all__ = ["definition", "digest_of", "evidence", "optional_text", "readable", "shown_float"]
+__all__ = [
+    "column_values",
+    "definition",
+    "digest_of",
+    "equal_to",
+    "evidence",
+    "optional_text",
+    "readable",
+    "shown_float",
+]
 
 _Read = TypeVar("_Read")
 
@@ -86,6 +95,17 @@ def readable(what: str, read: Callable[[], _Read]) -> _Read:
         raise
     except IntegrityError as error:
         raise Tampered(error.what, field=error.field or what, next_step=error.next_step) from error
+
+
+def column_values(table: pa.Table, name: str) -> list[Any]:
+    """The Python values of a column."""
+    values: list[Any] = table.column(name).to_pylist()
+    return values
+
+
+def equal_to(table: pa.Table, name: str, value: object) -> pa.Array[Any]:
+    """Which rows have a value in a column."""
+    return pa.array([one == value for one in column_values(table, name)], pa.bool_())
 
 
 def shown_float(value: float | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow.compute as pc
 
 from ml_platform.core.clock import format_utc
-from ml_platform.core.errors import ArtifactCorrupt, NotFound, Tampered
+from ml_platform.core.errors import ApprovalInvalid, ArtifactCorrupt, NotFound, Tampered
 from ml_platform.core.ids import id_bytes, id_time
 from ml_platform.governance.deciding import batch_section, features_section, prediction_section
 from ml_platform.governance.entities import decision_in_force, find_decisions, find_refusals
@@ -18,7 +18,7 @@ from ml_platform.governance.lineage import VersionEvidence
 from ml_platform.governance.parts import Parts
 from ml_platform.governance.people import approvals_of, authorship_of, later_events, stage_at, stage_history
 from ml_platform.governance.proving import prove_record
-from ml_platform.governance.reading import readable
+from ml_platform.governance.reading import optional_text, readable
 from ml_platform.registry import State, VersionState
 from ml_platform.registry.candidates import EVALUATION_NAMESPACE
 from ml_platform.registry.sshsig import verify
@@ -224,7 +224,12 @@ def _gates(parts: Parts, state: State, version: VersionState, lineage: VersionEv
             field="verdicts",
             next_step="Restore the evaluation from a backup.",
         )
-    signed = parts.objects.get(version.digests.evaluation_signature).decode()
+    signed = optional_text(parts.objects, version.digests.evaluation_signature)
     key = state.genesis.evaluator_key if state.genesis else ""
-    verify(version.digests.evaluation.encode(), signed, EVALUATION_NAMESPACE, key)
+    try:
+        verify(version.digests.evaluation.encode(), str(signed), EVALUATION_NAMESPACE, key)
+    except ApprovalInvalid as error:
+        raise Tampered(
+            "The evaluation is not signed by the evaluator.", field="evaluation", next_step=error.next_step
+        ) from error
     return verdicts

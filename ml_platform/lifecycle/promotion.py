@@ -11,6 +11,7 @@ from ml_platform.core.errors import ApprovalMissing, IllegalTransition
 from ml_platform.platform import Platform
 from ml_platform.registry import sshsig
 from ml_platform.registry.approvals import Decision, approval_namespace, open_verdicts
+from ml_platform.registry.evidence import Evidence
 from ml_platform.registry.keyfiles import load_signer
 from ml_platform.registry.registry import TransitionResult
 
@@ -139,8 +140,8 @@ def open_decisions(platform: Platform, model: str, version: int) -> dict[str, st
     """
     state = platform.registry.state()
     known = state.version(model, version)
-    verdicts = platform.registry.evidence.verdicts(known.digests.spec, known.digests.evaluation)
-    return {one.gate: one.verdict for one in open_verdicts(state.policy.document, known, verdicts)}
+    verdicts = Evidence(platform.objects).verdicts(known.digests.spec, known.digests.evaluation)
+    return {one.gate: one.verdict for one in open_verdicts(state.policy.document, known.risk_class, verdicts)}
 
 
 def approval_payload(

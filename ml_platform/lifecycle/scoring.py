@@ -139,7 +139,9 @@ def _seal(platform: Platform, result: BatchResult) -> None:
     """Enters the partition's segment in the audit log, once."""
     if result.segment_id is None:
         return
-    platform.registry.seal_segments([load_segment(platform.objects, result.segment_id).sealed_entry()])
+    segment = load_segment(platform.objects, result.segment_id)
+    platform.registry.seal_segments([segment.sealed_entry()])
+    platform.registry.close_writer(segment.writer, segment.last_seq)
 
 
 def result_json(result: BatchResult) -> dict[str, Any]:

@@ -246,11 +246,10 @@ class Database:
 
     def _revision(self) -> str | None:
         version = sa.table("alembic_version", sa.column("version_num"))
-        with self._engine.connect() as connection:
-            try:
-                return connection.execute(sa.select(version.c.version_num)).scalar()
-            except (exc.OperationalError, exc.ProgrammingError):
+        with self._transaction("BEGIN") as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
                 return None
+            return connection.execute(sa.select(version.c.version_num)).scalar()
 
 
 def _blob(value: object) -> bytes:

@@ -65,7 +65,8 @@ class Segment:
         """The segment as an entry of ``segments_sealed``."""
         document = self.to_json()
         del document["format"]
-        return {**document, "models": [document.pop("model")]}
+        models = [document.pop("model")]
+        return {**document, "models": models}
 
 
 @dataclass(frozen=True, repr=False)

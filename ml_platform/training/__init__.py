@@ -36,7 +36,7 @@ from ml_platform.training.onnxruntime import OnnxModel
 from ml_platform.training.reasons import reason_codes
 from ml_platform.training.run_record import RUN_RECORD_ITEMS, RunRecord, first_difference
 from ml_platform.training.trainer import Explains, RunContext, Trainer, TrainingData, training_data
-from ml_platform.training.verdicts import BaselineRef, GateContext, Verdict, verdicts
+from ml_platform.training.verdict import BaselineRef, GateContext, Verdict, verdicts
 
 __all__ = [
     "APPROVED",

@@ -28,7 +28,7 @@ from ml_platform.training.absent import Absent
 from ml_platform.training.evaluation_table import EvaluationTable
 from ml_platform.training.gates import Gate
 from ml_platform.training.groups import GroupCounts, best_off, count_groups
-from ml_platform.training.verdicts import BaselineRef, GateContext, Verdict, verdicts
+from ml_platform.training.verdict import BaselineRef, GateContext, Verdict, verdicts
 
 __all__ = ["Evaluation", "EvaluationSubject", "evaluate", "recompute_verdicts", "seed_of"]
 

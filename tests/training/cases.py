@@ -13,7 +13,7 @@ from ml_platform.training.contract import ResolvedInput, build
 from ml_platform.training.evaluation_table import EvaluationTable
 from ml_platform.training.lightgbm_text import TextModel
 from ml_platform.training.trainer import TrainingData, training_data
-from ml_platform.training.verdicts import GateContext
+from ml_platform.training.verdict import GateContext
 
 KEYS = [("loan_id", "int64")]
 

@@ -14,7 +14,7 @@ from ml_platform.training.gates import ONNX_PARITY
 from ml_platform.training.lightgbm_text import MISSING_NAN, MISSING_NONE, MISSING_ZERO, TextModel, Tree, parse
 from ml_platform.training.onnx import INPUT, OUTPUT, round_down, tree_ensemble
 from ml_platform.training.onnxruntime import OnnxModel
-from ml_platform.training.verdicts import verdicts
+from ml_platform.training.verdict import verdicts
 from tests.training import cases
 
 lightgbm = pytest.importorskip("lightgbm", reason="LightGBM is not installed (extra: lightgbm)")

@@ -1,0 +1,196 @@
+"""A trace (``ml-platform/trace/1``) as a person reads it, section by section; ``--json`` has all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ml_platform.cli.blocks import Block, Fields, Line, Section, Table
+from ml_platform.cli.documents import gates_table, metrics_table, run_fields, table_versions
+from ml_platform.cli.text import NONE, count, duration, moment, number, short, value, yes
+
+__all__ = ["trace_blocks"]
+
+Document = Mapping[str, Any]
+_PROOF_STEPS: Final = ("leaf", "segment", "log", "checkpoint")
+
+
+def trace_blocks(trace: Document) -> list[Block]:
+    """All sections of a trace."""
+    return [
+        *_decision(trace["prediction"], trace["batch"]),
+        *_features(trace["features"]),
+        *_version(trace["version"]),
+        *_training_set(trace["training_set"]),
+        Section("Feature definitions"),
+        Fields([(name.partition("@")[0], name.rpartition("@")[2]) for name in trace["feature_definitions"]]),
+        Section("Run record"),
+        Fields(run_fields(trace)),
+        Section("Metrics"),
+        metrics_table(trace["metrics"]),
+        Section("Gates"),
+        gates_table(trace["gates"]),
+        *_approvals(trace["approvals"], trace["authorship"]),
+        *_later(trace["later"]),
+        *_proofs(trace["proofs"]),
+    ]
+
+
+def _decision(prediction: Document, batch: Document | None) -> list[Block]:
+    fields = [
+        ("prediction", prediction["id"]),
+        ("decision", f"{prediction['decision']}{_limit(prediction)}"),
+        ("about", value(prediction["entity"])),
+        ("requested at", moment(prediction["request_time"])),
+        ("decided at", f"{moment(prediction['decided_at'])} ({prediction['served']})"),
+        ("recorded at", f"{moment(prediction['recorded_at'])}, time asserted by {prediction['time_asserted_by']}"),
+        ("decided by", f"{prediction['model']} version {prediction['version']}"),
+        ("mode", f"{prediction['mode']}, {prediction['role']}"),
+        ("decision of record", yes(prediction["decision_of_record"])),
+        ("flags", value(prediction["flags"])),
+    ]
+    if batch is not None:
+        counts = ", ".join(f"{count(batch[name])} {name}" for name in ("accepted", "declined", "flagged", "refused"))
+        fields.append(("partition", f"{batch['partition']}, revision {batch['revision']}: {counts}"))
+        fields += [
+            ("scored again", f"revision {one['revision']} by version {one['version']}, {value(one['reason'])}")
+            for one in batch["scored_again"]
+        ]
+    reasons = [Line(f"{place}. {reason}") for place, reason in enumerate(prediction["reasons"], start=1)]
+    return [
+        Section("Decision"),
+        Fields(fields),
+        Section("Reason codes"),
+        *(reasons or [Line("none: only adverse decisions have them")]),
+    ]
+
+
+def _limit(prediction: Document) -> str:
+    limit = prediction["threshold"]
+    said = "" if limit is None else f", declined above {number(limit)}"
+    return f" (score {number(prediction['score'], 4)}{said})"
+
+
+def _features(features: Sequence[Document]) -> list[Block]:
+    rows = [
+        (
+            one["name"],
+            _feature_value(one["value"]),
+            one["origin"],
+            duration(one.get("age_us")) if one["origin"] == "stored" else "",
+            ", ".join(one["flags"]),
+        )
+        for one in features
+    ]
+    return [Section("Features as used"), Table(("feature", "value", "origin", "age", "flags"), rows)]
+
+
+def _feature_value(found: object) -> str:
+    """The shortest decimal of a float32 stays as it is: rounding it would be another value."""
+    if found is None:
+        return "missing"
+    return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
+
+
+def _version(version: Document) -> list[Block]:
+    registered = version["registered"]
+    moves = [
+        (
+            str(one["log_index"]),
+            moment(one["effective_at"]),
+            f"{one['action']}: {one['from']} → {one['to']}",
+            one["actor"],
+            "before the decision" if one["at_decision"] else "after it",
+            value(one["reason"]),
+        )
+        for one in version["stage_history"]
+    ]
+    return [
+        Section(f"Version {version['number']} and its stages"),
+        Fields(
+            [
+                ("stage at the decision", version["stage_at_decision"]),
+                ("as known then", version["stage_at_decision_as_known_then"]),
+                ("stage now", version["stage_now"]),
+                ("candidate", version["candidate"]),
+                ("registered", f"{moment(registered['at'])} by {registered['by']}, entry {registered['log_index']}"),
+                ("compared with", "no version" if version["baseline"] is None else f"version {version['baseline']}"),
+                ("artifact", version["artifact"]),
+                ("declaration", version["spec"]),
+            ]
+        ),
+        Table(("entry", "effective at", "move", "by", "when", "reason"), moves, empty="no move yet"),
+    ]
+
+
+def _training_set(training_set: Document) -> list[Block]:
+    if "rows" not in training_set:
+        return [Section("Training set"), Fields([(name, value(found)) for name, found in training_set.items()])]
+    left_out = ", ".join(f"{count(rows)} {reason}" for reason, rows in training_set["left_out"]["reasons"].items())
+    parts = f"{count(training_set['train_rows'])} to train on, {count(training_set['test_rows'])} to test on"
+    checked = "checked: its leaves give it" if training_set["checked"] else "not checked: its leaves are not stored"
+    return [
+        Section("Training set"),
+        Fields(
+            [
+                ("digest", f"{training_set['digest']} ({checked})"),
+                ("as of", moment(training_set["as_of"])),
+                ("rows", f"{count(training_set['rows'])}: {parts}"),
+                ("left out as immature", count(training_set["immature_rows"])),
+                ("left out, all reasons", left_out or "none"),
+                ("label", value(training_set["label"])),
+                ("source tables", table_versions(training_set["sources"])),
+                ("stored features", table_versions(training_set["features"])),
+                ("stored at", training_set["path"]),
+            ]
+        ),
+    ]
+
+
+def _approvals(approvals: Sequence[Document], authorship: Document) -> list[Block]:
+    blocks: list[Block] = [
+        Section("Approvals"),
+        Fields([("authors", f"{authorship['says']}: {value(authorship['principals'])}")]),
+    ]
+    for one in approvals:
+        decisions = one["decisions"]
+        accepted = (
+            value(decisions)
+            if isinstance(decisions, Mapping)
+            else "; ".join(f"{item['gate']} ({item['verdict']}): {item['reason']}" for item in decisions)
+        )
+        blocks.append(
+            Fields(
+                [
+                    ("approved", f"{one['from']} → {one['to']} by {one['principal']}, entry {one['log_index']}"),
+                    ("reason", value(one["reason"])),
+                    ("accepted gates", accepted or "none had to be accepted"),
+                    ("signature", f"{'checked' if one['signature_checked'] else 'not checked'}, key {one['key']}"),
+                    ("used by entry", value(one["used_by"])),
+                    *([("withdrawn by entry", value(one["revoked_by"]))] if one["revoked_by"] is not None else []),
+                ]
+            )
+        )
+    return blocks if approvals else [*blocks, Line("no approval was given")]
+
+
+def _later(later: Sequence[Document]) -> list[Block]:
+    rows = [
+        (
+            str(one["log_index"]),
+            moment(one["effective_at"]),
+            one["event"],
+            str(one.get("actor") or one.get("principal") or NONE),
+        )
+        for one in later
+    ]
+    return [
+        Section("What happened to the version after the decision"),
+        Table(("entry", "effective at", "event", "who"), rows, empty="nothing"),
+    ]
+
+
+def _proofs(proofs: Document) -> list[Block]:
+    rows = [(step, "checked" if proofs[step]["checked"] else "not yet", proofs[step]["says"]) for step in _PROOF_STEPS]
+    leaf = [("leaf", short(str(proofs["leaf"]["hash"]), 64)), ("segment", proofs["segment"]["id"])]
+    return [Section(f"Proofs: {proofs['status']}"), Fields(leaf), Table(("step", "state", "what was shown"), rows)]

@@ -1,0 +1,123 @@
+"""Batch partitions against the log, and what must hold over all records of a model: unique ids, one decision a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from ml_platform.core.digests import parse_canonical
+from ml_platform.core.errors import PlatformError
+from ml_platform.governance.findings import Counts, Finding
+from ml_platform.governance.parts import Parts
+from ml_platform.governance.reading import column_values, readable
+from ml_platform.serving import BatchResult
+from ml_platform.serving.tables import personal_table, predictions_table, quarantine_table
+
+__all__ = ["check_decisions", "check_partitions"]
+
+_COUNTED: Final = ("accepted", "declined", "flagged", "refused")
+_MOST_NAMED: Final = 20
+
+
+def check_partitions(parts: Parts, sealed: Mapping[str, Mapping[str, Any]], counts: Counts) -> Iterator[Finding]:
+    """Every commit marker has its sealed segment with its counts, and every sealed batch segment its marker.
+
+    Args:
+        parts: the root.
+        sealed: the log's description of each segment, by id.
+        counts: what was looked at.
+    """
+    marked: set[str] = set()
+    for path in parts.objects.list("batch"):
+        if path.endswith("/commit.json"):
+            counts.partitions += 1
+            try:
+                result = BatchResult.from_json(parse_canonical(parts.objects.read(path)))
+            except (PlatformError, ValueError, TypeError):
+                yield Finding("tampered", path, "a commit marker", "It cannot be read as one.")
+                continue
+            marked.add(str(result.segment_id))
+            yield from _check_marker(parts, path, result, sealed)
+    for segment_id, entry in sealed.items():
+        if str(entry["writer"]).startswith("batch-") and segment_id not in marked:
+            yield Finding("incomplete", f"segment {segment_id}", "the commit marker of its partition", "There is none.")
+
+
+def _check_marker(
+    parts: Parts, path: str, result: BatchResult, sealed: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Finding]:
+    counted = {name: getattr(result, name) for name in _COUNTED}
+    if result.segment_id is not None:
+        entry = sealed.get(result.segment_id)
+        if entry is None:
+            yield Finding("incomplete", path, "its segment in the log", f"Segment {result.segment_id} is not sealed.")
+        elif (entry["root"], entry["size"], entry["counts"]) != (result.root, result.accepted, counted):
+            said = f"root, size and counts of segment {result.segment_id}"
+            yield Finding("tampered", path, said, "The marker says something else.")
+    if result.rows != result.accepted + result.refused:
+        yield Finding("tampered", path, "accepted and refused rows that make up all rows", "They do not.")
+    if result.refused:
+        yield from _check_quarantine(parts, path, result)
+
+
+def _check_quarantine(parts: Parts, path: str, result: BatchResult) -> Iterator[Finding]:
+    name = quarantine_table(result.model)
+    where = (ds.field("partition") == result.partition) & (ds.field("revision") == result.revision)
+    try:
+        rows = readable(name, lambda: parts.lake.read(name, columns=["row_index"], where=where))
+    except PlatformError as error:
+        yield Finding("tampered", name, "a readable table", error.what)
+        return
+    kept = pc.count_distinct(rows.column("row_index")).as_py()
+    if kept != result.refused:
+        yield Finding("tampered", f"{name}, {path}", f"{result.refused} refused rows", f"It holds {kept}.")
+
+
+def check_decisions(parts: Parts, model: str) -> Iterator[Finding]:
+    """No id stands twice, and no row has two decisions of record of which none supersedes the other."""
+    if not parts.lake.exists(predictions_table(model)):
+        return
+    try:
+        headers = readable(predictions_table(model), lambda: _headers(parts, model))
+        rows = readable(personal_table(model), lambda: _row_keys(parts, model))
+    except PlatformError as error:
+        yield Finding("tampered", error.field or model, "a readable table", error.what)
+        return
+    yield from _doubled(headers, ["prediction_id"], "one record with this id", "The id stands twice.")
+    of_record = headers.filter(headers.column("decision_of_record"))
+    superseded = of_record.column("supersedes").drop_null()
+    replaced = set(superseded.to_pylist())
+    counts = [
+        decides and role == "primary" and one not in replaced
+        for one, decides, role in zip(
+            *(column_values(headers, name) for name in ("prediction_id", "decision_of_record", "role")), strict=True
+        )
+    ]
+    counting = headers.filter(pa.array(counts, pa.bool_()))
+    joined = counting.select(["prediction_id"]).join(rows, "prediction_id", join_type="inner")
+    keys = [name for name in rows.column_names if name != "prediction_id"]
+    yield from _doubled(joined, keys, "one decision of record for its row", "The row has another one beside it.")
+
+
+def _headers(parts: Parts, model: str) -> pa.Table:
+    columns = ["prediction_id", "decision_of_record", "role", "supersedes"]
+    return parts.lake.read(predictions_table(model), columns=columns).combine_chunks()
+
+
+def _row_keys(parts: Parts, model: str) -> pa.Table:
+    names = parts.lake.dataset(personal_table(model)).schema.names
+    keys = [name for name in names if name.startswith("key_")]
+    return parts.lake.read(personal_table(model), columns=["prediction_id", "request_time", *keys])
+
+
+def _doubled(table: pa.Table, keys: list[str], expected: str, found: str) -> Iterator[Finding]:
+    if not table.num_rows:
+        return
+    grouped = table.group_by(keys).aggregate([("prediction_id", "max"), ("prediction_id", "count")])
+    pairs = zip(column_values(grouped, "prediction_id_max"), column_values(grouped, "prediction_id_count"), strict=True)
+    for one in sorted(str(name) for name, count in pairs if count > 1)[:_MOST_NAMED]:
+        yield Finding("tampered", f"prediction {one}", expected, found)

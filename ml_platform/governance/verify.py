@@ -1,0 +1,69 @@
+"""``verify``: the log judged again from nothing, and everything that it commits to opened and compared."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ml_platform.core.errors import PlatformError
+from ml_platform.governance.findings import Counts, Finding, Report
+from ml_platform.governance.partitions import check_decisions, check_partitions
+from ml_platform.governance.parts import Parts
+from ml_platform.governance.records import SegmentCheck
+from ml_platform.governance.versions import VersionCheck
+from ml_platform.registry.report import Grade
+
+__all__ = ["verify"]
+
+
+def verify(parts: Parts, *, since: bytes | None = None, genesis: str | None = None, deep: bool = False) -> Report:
+    """Checks a whole root; makes and changes nothing.
+
+    The log: bytes, rules, signatures, recomputed verdicts, checkpoints, read tables. Then what it commits to: every
+    record of every sealed segment, the counts of every partition, every artifact, definition, training set (row by
+    row) and evaluation. Where the log itself was tampered with, what it commits to is not looked at.
+
+    Args:
+        parts: the root.
+        since: the signed note of an older checkpoint, from whoever kept it. Without one the outcome is "internally
+            consistent only".
+        genesis: the platform's identity as it is known elsewhere, ``sha256:…``.
+        deep: also compute every score, decision and gate interval again.
+    """
+    log = parts.registry.verify(since=since, genesis=genesis)
+    findings = [_of_log(problem.grade, problem.entry, problem.expected, problem.what) for problem in log.problems]
+    counts = Counts()
+    if log.status != "tampered":
+        try:
+            findings += _committed(parts, counts, deep=deep)
+        except PlatformError as error:
+            findings.append(Finding("tampered", error.field or "the root", "what the log commits to", error.what))
+    return Report(tuple(findings), log, asdict(counts), deep)
+
+
+def _committed(parts: Parts, counts: Counts, *, deep: bool) -> list[Finding]:
+    state = parts.registry.state()
+    findings = list(VersionCheck(parts, counts, deep).check(state))
+    sealed = _sealed(parts)
+    segments = SegmentCheck(parts, counts, deep)
+    for entry in sealed.values():
+        findings += segments.check(entry)
+    findings += check_partitions(parts, sealed, counts)
+    for model in state.models:
+        known = {finding.where for finding in findings}
+        findings += [one for one in check_decisions(parts, model) if one.where not in known]
+    return findings
+
+
+def _sealed(parts: Parts) -> dict[str, dict[str, Any]]:
+    """The log's description of every sealed segment."""
+    return {
+        str(segment["id"]): segment
+        for entry in parts.registry.entries()
+        if entry.kind == "segments_sealed"
+        for segment in entry.body["segments"]
+    }
+
+
+def _of_log(grade: Grade, entry: int | None, expected: str, what: str) -> Finding:
+    return Finding(grade, "the log" if entry is None else f"log entry {entry}", expected, what)
