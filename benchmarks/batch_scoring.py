@@ -121,7 +121,7 @@ def run_ours(folder: Path, source: Path, threads: int, *, personal: bool, known:
             lake=Lake(Path(root) / "lake"),
             subjects=subjects,
             load=lambda _: scorer,
-            rows=lambda _: pq.ParquetFile(source).iter_batches(65_536),
+            rows=lambda _: pq.ParquetFile(source, pre_buffer=False).iter_batches(65_536),
             scratch=Path(root) / "scratch",
         )
         start = time.perf_counter()

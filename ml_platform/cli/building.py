@@ -19,7 +19,7 @@ from ml_platform.cli.options import (
     time_option,
 )
 from ml_platform.cli.session import Session
-from ml_platform.cli.text import count
+from ml_platform.cli.text import count, value
 
 if TYPE_CHECKING:
     from ml_platform.features import FeatureView, Source
@@ -135,7 +135,14 @@ def score(
     with session.screen.step(f"scoring {partition}") as note:
         made = score_partition(session.platform(), declared, partition)
         note(f"{count(made.accepted)} decided, {count(made.refused)} refused, {count(made.flagged)} flagged")
-    return Answer(made.to_json(), [Section(f"{model} {partition}"), _fields(made.to_json())])
+    document = made.to_json()
+    blocks = [
+        Section(f"{model} {partition}"),
+        _fields(document),
+        *_by_rule("Flagged", document["flags"]),
+        *_by_rule("Refused", document["refusals"]),
+    ]
+    return Answer(document, blocks)
 
 
 def _candidate_blocks(model: str, document: dict[str, Any]) -> list[Block]:
@@ -157,14 +164,18 @@ def _candidate_blocks(model: str, document: dict[str, Any]) -> list[Block]:
 
 def _fields(document: dict[str, Any]) -> Fields:
     """Every plain value of a document, in its order; what is nested is shown by ``--json``."""
-    plain = {name: value for name, value in document.items() if not isinstance(value, dict | list)}
-    return Fields(
-        [
-            (name.replace("_", " "), count(value) if isinstance(value, int) else str(value))
-            for name, value in plain.items()
-            if value is not None
-        ]
-    )
+    plain = {name: found for name, found in document.items() if not isinstance(found, dict | list) and name != "format"}
+    return Fields([(name.replace("_", " "), _shown(found)) for name, found in plain.items() if found is not None])
+
+
+def _shown(found: object) -> str:
+    return count(found) if isinstance(found, int) and not isinstance(found, bool) else value(found)
+
+
+def _by_rule(title: str, counts: dict[str, dict[str, int]]) -> list[Block]:
+    """Rows by field and rule; nothing where there are none."""
+    rows = [(field, rule, count(number)) for field, rules in counts.items() for rule, number in rules.items()]
+    return [Section(title), Table(("field", "rule", "rows"), rows)] if rows else []
 
 
 def _sources(models: dict[str, Model]) -> dict[str, Source]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ml_platform.cli.blocks import Answer, Block, Fields, Line, Section, Table
+from ml_platform.cli.blocks import Answer, Block, Fields, Section, Table
 from ml_platform.cli.frame import Commands
 from ml_platform.cli.options import ModelArgument, VersionArgument, parse_pairs, time_option
+from ml_platform.cli.problems import Problem
 from ml_platform.cli.session import Session
 from ml_platform.cli.text import count, value
 
@@ -70,19 +72,21 @@ def verify(
         str | None,
         typer.Option("--genesis", metavar="DIGEST", help="The platform's identity, as you know it from elsewhere."),
     ] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also compute every score and gate interval again.")] = False,
 ) -> Answer:
-    """Judge the whole log and what it commits to again, and name the first thing that is not as it must be.
+    """Judge the whole log and everything it commits to again, and name what is not as it must be.
 
     Exit codes: 0 verified, 5 tampered, 10 incomplete (evidence is missing), 11 unwitnessed. Without --since the
     answer is "internally consistent only".
     """
+    from ml_platform import governance
     from ml_platform.cli.stages import read_file
 
     note = None if since is None else read_file(since, "--since")
     with session.screen.step("verifying"):
-        report = session.platform().registry.verify(since=note, genesis=genesis)
+        report = governance.verify(session.platform(), since=note, genesis=genesis, deep=deep)
     document = report.to_json()
-    problems = [(one["grade"], value(one["entry"]), one["what"], one["expected"]) for one in document["problems"]]
+    found = [(one["severity"], one["where"], one["found"], one["expected"]) for one in document["findings"]]
     blocks: list[Block] = [
         Section(report.statement),
         Fields(
@@ -91,19 +95,69 @@ def verify(
                 ("root", value(document["root"])),
                 ("platform", value(document["genesis"])),
                 ("checkpoints", count(document["checkpoints"])),
+                *((f"{name.replace('_', ' ')} looked at", count(rows)) for name, rows in document["counts"].items()),
             ]
         ),
-        Table(("grade", "entry", "what", "expected"), problems, empty="no problem found"),
+        Table(("severity", "where", "found", "expected"), found, empty="nothing is wrong"),
     ]
+    if not report.ok:
+        session.screen.remark(f"mlp: {report.statement}")
     return Answer(document, blocks, report.exit_code)
 
 
-@commands.add("reproduce", examples=["mlp reproduce credit_risk 1 --root roots/demo"])
-def reproduce(session: Session, model: ModelArgument, version: VersionArgument) -> Answer:
-    """Rebuild a version from its record in a fresh process and compare it bit for bit; name what differs."""
+@commands.add(
+    "reproduce",
+    examples=["mlp reproduce credit_risk 1 --root roots/demo", "mlp reproduce credit_risk 1 --keep bundle --json"],
+)
+def reproduce(
+    session: Session,
+    model: ModelArgument,
+    version: VersionArgument,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="DIR", help="Keep the bundle and what was built there. It holds personal data."),
+    ] = None,
+    declared_in: Annotated[
+        str | None,
+        typer.Option("--declared-in", metavar="MODULE:MODEL", help="Where a trainer that is code is declared."),
+    ] = None,
+) -> Answer:
+    """Rebuild a version from its record in a fresh process, compare it bit for bit, and name what differs.
+
+    The stored artifact is not needed. Exit code 8: it was not reproduced.
+    """
+    from tempfile import TemporaryDirectory
+
     from ml_platform import governance
 
-    with session.screen.step(f"rebuilding {model} version {version}"):
-        result = governance.reproduce(session.platform(), model, version)
-    document = result.to_json()
-    return Answer(document, [Line(value(document))])
+    with TemporaryDirectory(prefix="mlp-reproduce-") as folder, session.screen.step(f"rebuilding {model} {version}"):
+        workdir = keep or Path(folder) / "bundle"
+        found = governance.reproduce(session.platform(), model, version, workdir=workdir, declared_in=declared_in)
+    document = found.to_json()
+    blocks: list[Block] = [
+        Section(found.statement),
+        Fields([("registered artifact", found.artifact_digest), ("rebuilt artifact", value(found.rebuilt_digest))]),
+        *_differences("Inputs that differ", document["differs"]),
+        *_differences("Surroundings that differ, without breaking a promise", document["surroundings"]),
+    ]
+    if found.reproduced:
+        return Answer(document, blocks)
+    return Answer(document, blocks, _said(session, found.require))
+
+
+def _differences(title: str, found: Sequence[Mapping[str, Any]]) -> list[Block]:
+    rows = [(str(one["input"]), value(one["recorded"]), value(one["found"])) for one in found]
+    return [Section(title), Table(("input", "recorded", "found"), rows)] if rows else []
+
+
+def _said(session: Session, require: Callable[[], None]) -> int:
+    """Says a negative answer's error on stderr too, and gives its exit code; the answer itself is still shown."""
+    from ml_platform.core.errors import PlatformError
+
+    try:
+        require()
+    except PlatformError as error:
+        problem = Problem.of(error)
+        session.screen.remark(problem.line())
+        return problem.exit_code
+    return 0

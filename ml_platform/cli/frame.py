@@ -7,6 +7,8 @@ A command is a function ``(session, …) -> Answer`` whose docstring begins with
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -98,8 +100,12 @@ def run_framed(function: Body, session: Session, arguments: dict[str, Any]) -> N
         answer = function(session, **arguments)
         if answer is not None:
             session.screen.show(answer)
-    except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+    except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
+    except BrokenPipeError:
+        # Whoever read us has gone (`mlp … | head`): that is no failure of ours, and Python must not say so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the border: whatever happens becomes one line
         code = report(Problem.of(error), as_json=session.screen.as_json, debug=session.debug, error=error)
         raise typer.Exit(code) from None

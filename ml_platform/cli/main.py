@@ -5,7 +5,6 @@ Importing this module loads neither Dagster nor any data library: ``mlp --help``
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -60,10 +59,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(args=given, prog_name="mlp", standalone_mode=False)
-    except BrokenPipeError:
-        # Whoever read us has gone (`mlp … | head`): that is no failure of ours, and Python must not say so at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except typer.Abort:
         return report(Problem.of(KeyboardInterrupt()), as_json="--json" in given)
     except Exception as error:  # noqa: BLE001 - the border: whatever happens becomes one line
@@ -75,9 +70,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _usage(error: Any) -> Problem:
     message = error.format_message().replace("\n", " ").strip()
-    context = getattr(error, "ctx", None)
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     message = message if message.endswith((".", "?", ")")) else f"{message}."
-    return Problem.usage(message, getattr(context, "command_path", None) or "mlp")
+    field = None if parameter is None else str(parameter.opts[-1])
+    return Problem.usage(message, getattr(context, "command_path", None) or "mlp", field)
 
 
 def main() -> None:

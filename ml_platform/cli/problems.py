@@ -56,7 +56,7 @@ class Problem:
 
     def line(self) -> str:
         """``mlp: <field>: <what> Next: <step>``, without a line break."""
-        where = f"{self.field}: " if self.field else ""
+        where = f"{self.field}: " if self.field and self.field not in self.what else ""
         return printable(f"mlp: {where}{self.what} Next: {self.next_step}")
 
     def to_json(self) -> dict[str, Any]:

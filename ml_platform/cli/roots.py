@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -41,7 +44,8 @@ def demo(
     from ml_platform.cli.demo_view import demo_blocks
     from ml_platform.orchestration.demo import run
 
-    document = run(root=session.root or DEMO_ROOT, data=data, folder=folder, say=session.screen.remark)
+    with redirect_stdout(sys.stderr), _interruptible():  # what Dagster prints is progress; stdout is for the answer
+        document = run(root=session.root or DEMO_ROOT, data=data, folder=folder, say=session.screen.remark)
     return Answer(document, demo_blocks(document))
 
 
@@ -129,6 +133,17 @@ def dev(
             session.screen.show(Answer({}, [Line(f"Dagster is at {server.url} (Ctrl-C stops it).")]))
 
     server.run(ready=ready, say=session.screen.remark)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C within a run of Dagster comes out as Dagster's own exception, which is none of ours and no failure."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "DagsterExecutionInterruptedError":
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _checkout() -> Path:

@@ -21,7 +21,7 @@ from ml_platform.cli.text import NONE, jsonable, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Note", "Screen", "is_terminal"]
+__all__ = ["Note", "Screen", "is_terminal", "show_rich"]
 
 Note = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class Screen:
         if self.as_json:
             self.document(answer.document)
         elif is_terminal(sys.stdout):
-            _show_rich(_console(sys.stdout), answer.blocks)
+            show_rich(_console(sys.stdout), answer.blocks)
         else:
             for line in plain_lines(answer.blocks):
                 print(line)  # noqa: T201 - the answer itself
@@ -86,7 +86,7 @@ def _console(stream: TextIO) -> Console:
     return Console(file=stream)
 
 
-def _show_rich(console: Console, blocks: Iterable[Block]) -> None:
+def show_rich(console: Console, blocks: Iterable[Block]) -> None:
     """As `plain_lines`, with weight and rules; text is never taken as markup."""
     from rich.padding import Padding
     from rich.table import Table as RichTable

@@ -65,8 +65,9 @@ class Session:
         except PlatformError:
             raise
         except Exception as error:
+            why = f"no module {error.name}" if isinstance(error, ModuleNotFoundError) else type(error).__name__
             raise DeclarationError(
-                f"Importing the module {module} failed ({type(error).__name__}).",
+                f"Importing the module {module} failed ({why}).",
                 field="--models",
                 next_step="Mend it; --debug shows where it stopped.",
             ) from error

@@ -70,9 +70,8 @@ def estimate(document: Mapping[str, Any] | float | None, digits: int = 3) -> str
         return number(document, digits)
     if "absent" in document:
         return value(document)
-    return (
-        f"{number(document['point'], digits)} [{number(document['low'], digits)}, {number(document['high'], digits)}]"
-    )
+    point, low, high = (number(float(document[name]), digits) for name in ("point", "low", "high"))
+    return point if low == high else f"{point} [{low}, {high}]"
 
 
 def value(found: object) -> str:

@@ -22,8 +22,8 @@ def trace_blocks(trace: Document) -> list[Block]:
         *_features(trace["features"]),
         *_version(trace["version"]),
         *_training_set(trace["training_set"]),
-        Section("Feature definitions"),
-        Fields([(name.partition("@")[0], name.rpartition("@")[2]) for name in trace["feature_definitions"]]),
+        Section("Definitions"),
+        Fields([_definition(name, found) for name, found in trace["feature_definitions"].items()]),
         Section("Run record"),
         Fields(run_fields(trace)),
         Section("Metrics"),
@@ -127,6 +127,7 @@ def _training_set(training_set: Document) -> list[Block]:
     if "rows" not in training_set:
         return [Section("Training set"), Fields([(name, value(found)) for name, found in training_set.items()])]
     left_out = ", ".join(f"{count(rows)} {reason}" for reason, rows in training_set["left_out"]["reasons"].items())
+    known_times = training_set["label"]["known_times"]
     parts = f"{count(training_set['train_rows'])} to train on, {count(training_set['test_rows'])} to test on"
     checked = "checked: its leaves give it" if training_set["checked"] else "not checked: its leaves are not stored"
     return [
@@ -138,7 +139,11 @@ def _training_set(training_set: Document) -> list[Block]:
                 ("rows", f"{count(training_set['rows'])}: {parts}"),
                 ("left out as immature", count(training_set["immature_rows"])),
                 ("left out, all reasons", left_out or "none"),
-                ("label", value(training_set["label"])),
+                ("label", _label(training_set["label"])),
+                *(
+                    (f"known time of {name}", value(found))
+                    for name, found in training_set["label"]["known_times"].items()
+                ),
                 ("source tables", table_versions(training_set["sources"])),
                 ("stored features", table_versions(training_set["features"])),
                 ("stored at", training_set["path"]),
@@ -147,31 +152,38 @@ def _training_set(training_set: Document) -> list[Block]:
     ]
 
 
+def _label(label: Document) -> str:
+    return f"{label['column']}: {label['kind']}, horizon {label['horizon']}, lag {label['lag']}"
+
+
+def _definition(reference: str, found: Document) -> tuple[str, str]:
+    return f"{found['kind'].replace('_', ' ')} {found['name']}", reference.rpartition("@")[2]
+
+
 def _approvals(approvals: Sequence[Document], authorship: Document) -> list[Block]:
     blocks: list[Block] = [
-        Section("Approvals"),
+        Section(f"Approvals: {len(approvals) or 'none'}"),
         Fields([("authors", f"{authorship['says']}: {value(authorship['principals'])}")]),
     ]
     for one in approvals:
-        decisions = one["decisions"]
-        accepted = (
-            value(decisions)
-            if isinstance(decisions, Mapping)
-            else "; ".join(f"{item['gate']} ({item['verdict']}): {item['reason']}" for item in decisions)
-        )
-        blocks.append(
-            Fields(
-                [
-                    ("approved", f"{one['from']} → {one['to']} by {one['principal']}, entry {one['log_index']}"),
-                    ("reason", value(one["reason"])),
-                    ("accepted gates", accepted or "none had to be accepted"),
-                    ("signature", f"{'checked' if one['signature_checked'] else 'not checked'}, key {one['key']}"),
-                    ("used by entry", value(one["used_by"])),
-                    *([("withdrawn by entry", value(one["revoked_by"]))] if one["revoked_by"] is not None else []),
-                ]
-            )
-        )
-    return blocks if approvals else [*blocks, Line("no approval was given")]
+        blocks += [Section(f"Approval of {one['from']} → {one['to']} by {one['principal']}"), _approval(one)]
+    return blocks
+
+
+def _approval(one: Document) -> Fields:
+    accepted = one["decisions"]
+    if not isinstance(accepted, Mapping):
+        accepted = "; ".join(f"{item['gate']} ({item['verdict']}): {item['reason']}" for item in accepted)
+    return Fields(
+        [
+            ("entry", f"{one['log_index']}, recorded at {moment(one['recorded_at'])}"),
+            ("reason", value(one["reason"])),
+            ("accepted gates", value(accepted or None)),
+            ("signature", f"{'checked' if one['signature_checked'] else 'not checked'}, key {one['key']}"),
+            ("used by entry", value(one["used_by"])),
+            *([("withdrawn by entry", value(one["revoked_by"]))] if one["revoked_by"] is not None else []),
+        ]
+    )
 
 
 def _later(later: Sequence[Document]) -> list[Block]:

@@ -71,7 +71,7 @@ def retracted_sql(history: History) -> str:
 
 
 def join_sql(history: History, *, retracted: bool) -> str:
-    """One row for each row of ``requests`` (n, k0 …, r, t), in order of n: v0 …, ev, kn.
+    """One row for each row of ``requests`` (n, k0 …, r, t), in any order: n, v0 …, ev, and kn where it is not ev.
 
     Reads ``history``, and ``retracted`` where some keys have retractions.
     """
@@ -82,7 +82,7 @@ def join_sql(history: History, *, retracted: bool) -> str:
         anti = f"(SELECT * FROM requests r ANTI JOIN retracted x ON {on})"
         semi = f"(SELECT * FROM requests r SEMI JOIN retracted x ON {on})"
         found = f"{_found(history, anti)} UNION ALL BY NAME {_range_join(history, semi)}"
-    return f"SELECT {_final(history)} FROM ({found}) ORDER BY n"
+    return f"SELECT n, {_final(history)} FROM ({found})"
 
 
 def _final(history: History) -> str:
@@ -94,9 +94,8 @@ def _final(history: History) -> str:
         if value in history.when_empty:
             held = f"CASE WHEN {has_key} THEN coalesce({held}, {history.when_empty[value]!r}) END"
         selected.append(f"{held} AS v{i}")
-    times = [
-        name if history.ttl_us is None else f"CASE WHEN {alive} THEN {name} END AS {name}" for name in ("ev", "kn")
-    ]
+    names = ("ev",) if history.known_time == history.event_time else ("ev", "kn")
+    times = [name if history.ttl_us is None else f"CASE WHEN {alive} THEN {name} END AS {name}" for name in names]
     return ", ".join([*selected, *times])
 
 

@@ -53,7 +53,7 @@ def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: 
     Args:
         rows: any table; ``time`` is a timestamp column with a zone, without nulls.
         time: the request time T.
-        joins: the views, joined one after the other: memory holds one at a time.
+        joins: the views, joined one after the other.
         threads: DuckDB's threads; the result does not depend on them.
 
     Raises:
@@ -64,39 +64,50 @@ def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: 
     _check_names(rows, joins)
     times = _request_times(rows, time)
     for join in joins:
-        found = _join_one(rows, times, join, threads)
-        for name, column in zip(join.output_names(), found.columns, strict=True):
+        _check_types(rows, join)
+    connection = _connect(threads)
+    try:
+        found = [_join_one(connection, rows, times, join) for join in joins]
+    finally:
+        connection.close()
+    for join, columns in zip(joins, found, strict=True):
+        for name, column in zip(join.output_names(), columns, strict=True):
             rows = rows.append_column(name, column)
     return rows
 
 
-def _join_one(rows: pa.Table, times: pa.Array[Any], join: Join, threads: int) -> pa.Table:
+def _join_one(
+    connection: DuckDBPyConnection, rows: pa.Table, times: pa.Array[Any], join: Join
+) -> list[pa.ChunkedArray[Any]]:
     history = join.history
-    _check_types(rows, join)
     requests = {"n": pa.array(np.arange(rows.num_rows))}
     for i, key in enumerate(join.key_columns):
         requests[f"k{i}"] = _decoded(rows.column(key))
     requests["r"] = _floored(times, history.refresh_us)
     requests["t"] = times
-    connection = _connect(threads)
-    try:
-        connection.register("requests", pa.table(requests))
-        connection.register("history", _readable(history))
-        retracted = False
-        if history.deleted is not None:
-            keys = _fetch(connection, retracted_sql(history))
-            connection.register("retracted", keys)
-            retracted = keys.num_rows > 0
-        found = _fetch(connection, join_sql(history, retracted=retracted))
-    finally:
-        connection.close()
-    if found.num_rows != rows.num_rows:
+    connection.register("requests", pa.table(requests))
+    connection.register("history", _readable(history))
+    retracted = False
+    if history.deleted is not None:
+        keys = _fetch(connection, retracted_sql(history))
+        connection.register("retracted", keys)
+        retracted = keys.num_rows > 0
+    found = _fetch(connection, join_sql(history, retracted=retracted))
+    columns = _in_order(found, rows.num_rows, join).columns[1:]
+    return columns if len(columns) == len(join.output_names()) else [*columns, columns[-1]]
+
+
+def _in_order(found: pa.Table, rows: int, join: Join) -> pa.Table:
+    # DuckDB's ORDER BY costs three times as much.
+    position = np.full(rows, -1, np.int64)
+    position[found.column("n").to_numpy()] = np.arange(found.num_rows)
+    if found.num_rows != rows or (position < 0).any():
         raise DataError(
-            "The join found several rows for one request.",
+            "The join did not find one row for each request.",
             field=join.view,
             next_step="Conform the history: each fact and correction stands in it once.",
         )
-    return found
+    return found.combine_chunks().take(pa.array(position))
 
 
 def _readable(history: History) -> Any:

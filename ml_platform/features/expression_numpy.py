@@ -83,9 +83,7 @@ def _is_null(values: npt.NDArray[Any]) -> Floats:
 
 def _ln(values: Floats) -> Floats:
     # The C library's logarithm, as DuckDB has it: numpy's own depends on the vector unit of the processor.
-    return np.fromiter(
-        (math.log(value) if value > 0 else np.nan for value in values.tolist()), np.float64, len(values)
-    )
+    return np.fromiter((math.log(value) if value > 0 else np.nan for value in values.tolist()), np.float64, len(values))
 
 
 def _text_equal(tree: dict[str, Any], columns: Mapping[str, npt.NDArray[Any]]) -> Floats:

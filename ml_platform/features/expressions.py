@@ -3,8 +3,8 @@
 Numbers are float64 from the first literal on. Null in, null out; a division by zero, the logarithm of what is not
 positive, and every overflow are null. Comparisons and and / or / not are three-valued, as in SQL: unknown unless
 certain; a ``case`` takes a branch only when its condition is certainly true. ``least`` and ``greatest`` are null when
-any argument is (SQL's own skip nulls). A boolean result is 1 or 0. All operations but ``ln`` are IEEE 754's and the same
-on every machine; ``ln`` is the C library's, within an ulp, and the same in both back ends of one machine.
+any argument is (SQL's own skip nulls). A boolean result is 1 or 0. All operations but ``ln`` are IEEE 754's and
+the same on every machine; ``ln`` is the C library's, within an ulp, and the same in both back ends of one machine.
 
 The parser (sqlglot) only parses. What is digested, stored in contracts and compiled is our own tree.
 """

@@ -209,7 +209,9 @@ class Source(Declaration):
             return {column: [(self.name, column)] for column in self.columns}
         schemas = {source.name: source.stored_columns for source in self.inputs}
         upstream = {source.name: source.lineage() for source in self.inputs}
-        traced = {column: sqltext.lineage(self.sql, column, schemas) for column in self.columns}
+        traced = sqltext.lineage(self.sql, schemas)
+        for column in self.columns:
+            check_known(column, traced, field="sql")
         return {
             column: sorted(
                 {
@@ -219,6 +221,7 @@ class Source(Declaration):
                 }
             )
             for column, pairs in traced.items()
+            if column in self.columns
         }
 
     def document(self) -> dict[str, Any]:

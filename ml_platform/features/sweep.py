@@ -67,7 +67,7 @@ def _quotient(stay: Stay, values: Floats, divisor: Ints) -> Floats:
 
 
 def _small_integers(values: Floats) -> bool:
-    return bool(np.all(values == np.floor(values)) and np.abs(values).sum() < _EXACT)
+    return bool(np.all(values == np.floor(values)) and np.abs(values).max(initial=0.0) < _EXACT / max(len(values), 1))
 
 
 def _exact_quotient(stay: Stay, values: Floats, divisor: Ints) -> Floats:

@@ -111,8 +111,6 @@ def all_changes(view: FeatureView, rows: pa.Table) -> pa.Table:
     """Every change point of a windowed view, sorted by (time, keys); for arguments and errors see above."""
     if not view.aggregations or view.refresh_us is None:
         raise DeclarationError("The view has no aggregations.", field=view.name, next_step="Store its rows instead.")
-    for key in view.entity.keys:
-        rows = rows.filter(pc.is_valid(rows.column(key)))
     facts = _facts(view, rows)
     stays = [_stay(view, facts, item) for item in view.aggregations]
     grid = _Grid.of(facts.group, [(stay[0], stay[1]) for stay in stays])
@@ -151,6 +149,9 @@ def _facts(view: FeatureView, rows: pa.Table) -> _Facts:
     if source.deleted is not None:
         gone = rows.column(source.deleted).fill_null(pa.scalar(value=False)).to_numpy()
         ends = np.where(gone, begins, ends)
+    for key in view.entity.keys:
+        # A version without an entity counts nowhere, but it still ends the version before it.
+        ends = np.where(rows.column(key).is_valid().to_numpy(), ends, begins)
     rank = np.empty(len(at), np.int64)
     rank[np.lexsort([fact_key, *ties, known, event])] = np.arange(len(at))
     group, groups = _codes(rows, view.entity.keys)
@@ -245,7 +246,7 @@ def _values(
 
 def _floats(column: pa.ChunkedArray[Any], name: str) -> Floats:
     try:
-        values: Floats = column.cast(pa.float64()).to_numpy()
+        values: Floats = column.cast(pa.float64()).to_numpy() + 0.0  # one zero: -0.0 and 0.0 are equal values
     except pa.ArrowInvalid:
         raise DataError(
             "An integer is beyond 2^53: float64 cannot hold it.", field=name, next_step="Aggregate a smaller unit."

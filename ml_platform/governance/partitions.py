@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -14,20 +14,24 @@ from ml_platform.core.errors import PlatformError
 from ml_platform.governance.findings import Counts, Finding
 from ml_platform.governance.parts import Parts
 from ml_platform.governance.reading import column_values, readable
+from ml_platform.governance.stored import StoredTables
 from ml_platform.serving import BatchResult
-from ml_platform.serving.tables import personal_table, predictions_table, quarantine_table
+from ml_platform.serving.tables import ENTITIES, SEGMENTS, personal_table, predictions_table, quarantine_table
 
-__all__ = ["check_decisions", "check_partitions"]
+__all__ = ["check_decisions", "check_indexes", "check_partitions"]
 
 _COUNTED: Final = ("accepted", "declined", "flagged", "refused")
 _MOST_NAMED: Final = 20
 
 
-def check_partitions(parts: Parts, sealed: Mapping[str, Mapping[str, Any]], counts: Counts) -> Iterator[Finding]:
+def check_partitions(
+    parts: Parts, tables: StoredTables, sealed: Mapping[str, Mapping[str, Any]], counts: Counts
+) -> Iterator[Finding]:
     """Every commit marker has its sealed segment with its counts, and every sealed batch segment its marker.
 
     Args:
         parts: the root.
+        tables: its tables.
         sealed: the log's description of each segment, by id.
         counts: what was looked at.
     """
@@ -41,14 +45,14 @@ def check_partitions(parts: Parts, sealed: Mapping[str, Mapping[str, Any]], coun
                 yield Finding("tampered", path, "a commit marker", "It cannot be read as one.")
                 continue
             marked.add(str(result.segment_id))
-            yield from _check_marker(parts, path, result, sealed)
+            yield from _check_marker(tables, path, result, sealed)
     for segment_id, entry in sealed.items():
         if str(entry["writer"]).startswith("batch-") and segment_id not in marked:
             yield Finding("incomplete", f"segment {segment_id}", "the commit marker of its partition", "There is none.")
 
 
 def _check_marker(
-    parts: Parts, path: str, result: BatchResult, sealed: Mapping[str, Mapping[str, Any]]
+    tables: StoredTables, path: str, result: BatchResult, sealed: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Finding]:
     counted = {name: getattr(result, name) for name in _COUNTED}
     if result.segment_id is not None:
@@ -61,14 +65,14 @@ def _check_marker(
     if result.rows != result.accepted + result.refused:
         yield Finding("tampered", path, "accepted and refused rows that make up all rows", "They do not.")
     if result.refused:
-        yield from _check_quarantine(parts, path, result)
+        yield from _check_quarantine(tables, path, result)
 
 
-def _check_quarantine(parts: Parts, path: str, result: BatchResult) -> Iterator[Finding]:
+def _check_quarantine(tables: StoredTables, path: str, result: BatchResult) -> Iterator[Finding]:
     name = quarantine_table(result.model)
     where = (ds.field("partition") == result.partition) & (ds.field("revision") == result.revision)
     try:
-        rows = readable(name, lambda: parts.lake.read(name, columns=["row_index"], where=where))
+        rows = readable(name, lambda: tables.read(name, columns=["row_index"], where=where))
     except PlatformError as error:
         yield Finding("tampered", name, "a readable table", error.what)
         return
@@ -77,41 +81,83 @@ def _check_quarantine(parts: Parts, path: str, result: BatchResult) -> Iterator[
         yield Finding("tampered", f"{name}, {path}", f"{result.refused} refused rows", f"It holds {kept}.")
 
 
-def check_decisions(parts: Parts, model: str) -> Iterator[Finding]:
-    """No id stands twice, and no row has two decisions of record of which none supersedes the other."""
-    if not parts.lake.exists(predictions_table(model)):
+def check_indexes(tables: StoredTables, sealed: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Every sealed segment is found by its ids, every record by its entity: what no index names is not traced."""
+    if not sealed:
+        return
+    names = ("segment_id", "root", "size", "min_id", "max_id")
+    try:
+        known = readable(SEGMENTS, lambda: tables.read(SEGMENTS, columns=names).to_pylist())
+        entities = readable(ENTITIES, lambda: tables.read(ENTITIES, columns=["prediction_id"]))
+    except PlatformError as error:
+        yield Finding("incomplete", error.field or "the indexes", "readable indexes", error.what)
+        return
+    found = {row["segment_id"]: tuple(row[name] for name in names[1:]) for row in known}
+    for segment_id, entry in sealed.items():
+        expected = tuple(entry[name] for name in ("root", "size", "first_id", "last_id"))
+        if found.get(segment_id) != expected:
+            yield Finding(
+                "tampered", f"{SEGMENTS}, segment {segment_id}", "its row as sealed", "It is gone or differs."
+            )
+    indexed = set(column_values(entities, "prediction_id"))
+    for model in sorted({str(entry["models"][0]) for entry in sealed.values()}):
+        yield from _not_indexed(tables, model, set(sealed), indexed)
+
+
+def _not_indexed(tables: StoredTables, model: str, sealed: set[str], indexed: set[str]) -> Iterator[Finding]:
+    name = predictions_table(model)
+    try:
+        headers = readable(name, lambda: tables.read(name, columns=["prediction_id", "segment_id"]))
+    except PlatformError:
+        return  # the segments' finding
+    rows = zip(column_values(headers, "prediction_id"), column_values(headers, "segment_id"), strict=True)
+    missing = sorted({one for one, segment in rows if segment in sealed} - indexed)
+    for one in missing[:_MOST_NAMED]:
+        yield Finding("tampered", f"{ENTITIES}, prediction {one}", "its row", "It cannot be found by its entity.")
+
+
+def check_decisions(tables: StoredTables, model: str, named: Collection[str] = ()) -> Iterator[Finding]:
+    """No id stands twice, and no row has two decisions of record of which none supersedes the other.
+
+    Args:
+        tables: the root's tables.
+        model: model name.
+        named: ids that have a finding already; they count for nothing here.
+    """
+    if not tables.lake.exists(predictions_table(model)):
         return
     try:
-        headers = readable(predictions_table(model), lambda: _headers(parts, model))
-        rows = readable(personal_table(model), lambda: _row_keys(parts, model))
+        headers = readable(predictions_table(model), lambda: _headers(tables, model))
+        rows = readable(personal_table(model), lambda: _row_keys(tables, model))
     except PlatformError as error:
         yield Finding("tampered", error.field or model, "a readable table", error.what)
         return
+    ids = column_values(headers, "prediction_id")
+    headers = headers.filter(pa.array([one not in named for one in ids], pa.bool_()))
     yield from _doubled(headers, ["prediction_id"], "one record with this id", "The id stands twice.")
-    of_record = headers.filter(headers.column("decision_of_record"))
-    superseded = of_record.column("supersedes").drop_null()
-    replaced = set(superseded.to_pylist())
-    counts = [
-        decides and role == "primary" and one not in replaced
-        for one, decides, role in zip(
-            *(column_values(headers, name) for name in ("prediction_id", "decision_of_record", "role")), strict=True
-        )
-    ]
-    counting = headers.filter(pa.array(counts, pa.bool_()))
-    joined = counting.select(["prediction_id"]).join(rows, "prediction_id", join_type="inner")
+    counting = _of_record(headers).select(["prediction_id"]).join(rows, "prediction_id", join_type="inner")
     keys = [name for name in rows.column_names if name != "prediction_id"]
-    yield from _doubled(joined, keys, "one decision of record for its row", "The row has another one beside it.")
+    yield from _doubled(counting, keys, "one decision of record for its row", "The row has another one beside it.")
 
 
-def _headers(parts: Parts, model: str) -> pa.Table:
+def _of_record(headers: pa.Table) -> pa.Table:
+    """Primary decisions of record that no other decision of record supersedes."""
+    columns = ("prediction_id", "decision_of_record", "role", "supersedes")
+    rows = list(zip(*(column_values(headers, name) for name in columns), strict=True))
+    replaced = {supersedes for _, decides, _, supersedes in rows if decides}
+    counts = [decides and role == "primary" and one not in replaced for one, decides, role, _ in rows]
+    return headers.filter(pa.array(counts, pa.bool_()))
+
+
+def _headers(tables: StoredTables, model: str) -> pa.Table:
     columns = ["prediction_id", "decision_of_record", "role", "supersedes"]
-    return parts.lake.read(predictions_table(model), columns=columns).combine_chunks()
+    return tables.read(predictions_table(model), columns=columns).combine_chunks()
 
 
-def _row_keys(parts: Parts, model: str) -> pa.Table:
-    names = parts.lake.dataset(personal_table(model)).schema.names
+def _row_keys(tables: StoredTables, model: str) -> pa.Table:
+    names = tables.lake.dataset(personal_table(model)).schema.names
     keys = [name for name in names if name.startswith("key_")]
-    return parts.lake.read(personal_table(model), columns=["prediction_id", "request_time", *keys])
+    return tables.read(personal_table(model), columns=["prediction_id", "request_time", *keys])
 
 
 def _doubled(table: pa.Table, keys: list[str], expected: str, found: str) -> Iterator[Finding]:

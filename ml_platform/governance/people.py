@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ml_platform.core.errors import ApprovalInvalid, NotFound, Tampered
+from ml_platform.core.errors import ApprovalInvalid, ArtifactCorrupt, NotFound, Tampered
 from ml_platform.governance.parts import Parts
 from ml_platform.governance.reading import optional_text
 from ml_platform.registry import ModelState, State, VersionState
@@ -77,6 +77,8 @@ def _approval(parts: Parts, approval: ApprovalState, version: VersionState) -> d
     except NotFound:
         absent = {"absent": "The signed document is not stored any more."}
         return {**shown, "reason": absent, "decisions": absent, "signature_checked": False}
+    except (ArtifactCorrupt, UnicodeDecodeError) as error:
+        raise _tampered(approval, "The stored payload or signature is not what its digest says.") from error
     try:
         document = parse_payload(payload)
         verify(payload, armored, approval_namespace(approval.action), approval.public_key)
@@ -120,7 +122,7 @@ def later_events(parts: Parts, state: State, model: ModelState, version: Version
         (
             "key_revoked",
             key.revoked,
-            {"principal": key.principal, "key": fingerprint(key.public_key), "cause": key.cause},
+            {"principal": key.principal, "key": fingerprint(key.public_key), "cause": str(key.cause)},
         )
         for key in state.keys.values()
         if key.public_key in keys

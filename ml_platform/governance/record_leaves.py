@@ -16,6 +16,7 @@ from ml_platform.core.contract import Contract
 from ml_platform.core.errors import PlatformError
 from ml_platform.core.ids import id_bytes
 from ml_platform.core.rows import encode_row, encode_table, encode_value
+from ml_platform.governance.reading import column_values
 from ml_platform.serving.record import HEADER_FORMAT, PERSONAL_TAG, SECTION_FORMAT, record_leaf
 from ml_platform.serving.tables import (
     age_column,
@@ -69,15 +70,15 @@ def record_leaves(headers: pa.Table, personal: pa.Table, contract: Contract) -> 
 
 
 def _whole_columns(headers: pa.Table, personal: pa.Table, contract: Contract) -> list[RecordLeaf]:
-    committed = headers.column("commitment").to_pylist()
+    committed = column_values(headers, "commitment")
     tag = encode_row([("text", PERSONAL_TAG)])
     fits = [
         hmac.compare_digest(hmac.digest(salt, tag + encode_value("bytes", raw), "sha256"), given)
         for salt, raw, given in zip(
-            personal.column("salt").to_pylist(), _personal_bytes(personal, contract), committed, strict=True
+            column_values(personal, "salt"), _personal_bytes(personal, contract), committed, strict=True
         )
     ]
-    roles = headers.column("section_role").to_pylist()
+    roles = column_values(headers, "section_role")
     return [
         RecordLeaf(record_leaf(header, [(role, given)]))
         if fit
@@ -89,7 +90,7 @@ def _whole_columns(headers: pa.Table, personal: pa.Table, contract: Contract) ->
 def _header_bytes(headers: pa.Table) -> list[bytes]:
     table = headers.select(list(_HEADER_COLUMNS))
     for name in _ID_COLUMNS:
-        texts = table.column(name).to_pylist()
+        texts = column_values(table, name)
         raw = pa.array([None if text is None else id_bytes(text) for text in texts], pa.binary())
         table = table.set_column(table.column_names.index(name), name, raw)
     start = encode_value("text", HEADER_FORMAT)
@@ -115,7 +116,7 @@ def _personal_bytes(personal: pa.Table, contract: Contract) -> list[bytes]:
 def _texts(table: pa.Table, name: str) -> list[bytes]:
     known: dict[tuple[str, ...], bytes] = {}
     encoded: list[bytes] = []
-    for texts in table.column(name).to_pylist():
+    for texts in column_values(table, name):
         key = tuple(texts)
         if key not in known:
             known[key] = encode_value("texts", key)

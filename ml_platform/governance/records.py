@@ -5,7 +5,7 @@ A record that was edited, deleted or inserted is named by its prediction id, as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from ml_platform.governance.parts import Parts
 from ml_platform.governance.reading import column_values, equal_to, readable
 from ml_platform.governance.record_leaves import RecordLeaf, record_leaves
 from ml_platform.governance.rescoring import rescore
+from ml_platform.governance.stored import StoredTables
 from ml_platform.serving import Segment, load_segment, load_tiles
 from ml_platform.serving.tables import ENTITIES, personal_table, predictions_table
 from ml_platform.training import Artifact, load_artifact
@@ -37,10 +38,13 @@ class SegmentCheck:
     """Checks the segments of one root.
 
     Attributes:
+        registered: artifact digests of all versions in the log.
         artifacts: loaded ones, by digest; a missing or corrupt one is the versions' finding.
     """
 
     parts: Parts
+    tables: StoredTables
+    registered: frozenset[str]
     counts: Counts
     deep: bool = False
     artifacts: dict[str, Artifact | None] = field(default_factory=dict)
@@ -80,8 +84,8 @@ class SegmentCheck:
         else:
             ids = ds.field("prediction_id")
             where &= (ids >= segment.first_id) & (ids <= segment.last_id)
-        read: Callable[[], pa.Table] = lambda: self.parts.lake.read(table, where=where)  # noqa: E731
-        return readable(table, read).sort_by("prediction_id").combine_chunks()
+        rows: pa.Table = readable(table, lambda: self.tables.read(table, where=where).sort_by("prediction_id"))
+        return rows.combine_chunks()
 
     def _records(self, segment: Segment, leaves: bytes, headers: pa.Table, personal: pa.Table) -> Iterator[Finding]:
         headers, doubled = _once(headers)
@@ -90,8 +94,8 @@ class SegmentCheck:
             yield _record(one, "one record with this id", "The id stands twice.")
         ids = headers.column("prediction_id")
         place = pc.index_in(ids, value_set=personal.column("prediction_id").combine_chunks())
-        for one in ids.filter(place.is_null()).to_pylist():
-            yield _record(one, "a personal part", "The personal part is gone, and no erasure is in the log.")
+        for name in ids.filter(place.is_null()).to_pylist():
+            yield _record(name, "a personal part", "The personal part is gone, and no erasure is in the log.")
         kept = headers.filter(place.is_valid())
         aligned = personal.take(place.drop_null())
         stored = _positions(leaves)
@@ -105,15 +109,16 @@ class SegmentCheck:
         self, headers: pa.Table, personal: pa.Table, stored: Mapping[bytes, int], opened: np.ndarray[Any, Any]
     ) -> Iterator[Finding]:
         for digest in sorted(set(column_values(headers, "artifact_digest"))):
-            artifact = self._artifact(digest)
-            if artifact is None:
-                yield Finding(
-                    "incomplete", f"artifact {digest}", "the contract that orders the records' fields", "gone"
-                )
-                opened[:] = True
-                return
             mine = equal_to(headers, "artifact_digest", digest)
             of_header, of_person = headers.filter(mine), personal.filter(mine)
+            if digest not in self.registered:
+                yield from _not_registered(of_header, opened)
+                continue
+            artifact = self._artifact(digest)
+            if artifact is None:
+                yield Finding("incomplete", f"artifact {digest}", "the contract of its records", "It is gone.")
+                opened[:] = True
+                return
             for start in range(0, of_header.num_rows, _CHUNK_ROWS):
                 some, persons = of_header.slice(start, _CHUNK_ROWS), of_person.slice(start, _CHUNK_ROWS)
                 found = record_leaves(some, persons, artifact.contract)
@@ -148,7 +153,7 @@ class SegmentCheck:
         ids = ds.field("prediction_id")
         where = (ids >= segment.first_id) & (ids <= segment.last_id) & (ds.field("model") == segment.model)
         try:
-            found = readable(ENTITIES, lambda: self.parts.lake.read(ENTITIES, columns=["prediction_id"], where=where))
+            found = readable(ENTITIES, lambda: self.tables.read(ENTITIES, columns=["prediction_id"], where=where))
         except PlatformError:
             return set()
         return set(column_values(found, "prediction_id"))
@@ -182,6 +187,12 @@ def _compared(
             yield _record(name, f"leaf index {at}", f"The table says {index}.")
         elif contract_digest != contract.digest:
             yield _record(name, f"contract {contract.digest}", "The record names another contract.")
+
+
+def _not_registered(headers: pa.Table, opened: np.ndarray[Any, Any]) -> Iterator[Finding]:
+    for name, index in zip(column_values(headers, "prediction_id"), column_values(headers, "leaf_index"), strict=True):
+        opened[_free(opened, index)] = True
+        yield _record(name, "an artifact of a version in the log", "The record names another one.")
 
 
 def _free(opened: np.ndarray[Any, Any], index: object) -> Any:

@@ -7,9 +7,10 @@ from typing import Any
 
 from ml_platform.core.errors import PlatformError
 from ml_platform.governance.findings import Counts, Finding, Report
-from ml_platform.governance.partitions import check_decisions, check_partitions
+from ml_platform.governance.partitions import check_decisions, check_indexes, check_partitions
 from ml_platform.governance.parts import Parts
 from ml_platform.governance.records import SegmentCheck
+from ml_platform.governance.stored import StoredTables
 from ml_platform.governance.versions import VersionCheck
 from ml_platform.registry.report import Grade
 
@@ -32,6 +33,12 @@ def verify(parts: Parts, *, since: bytes | None = None, genesis: str | None = No
     """
     log = parts.registry.verify(since=since, genesis=genesis)
     findings = [_of_log(problem.grade, problem.entry, problem.expected, problem.what) for problem in log.problems]
+    # An online writer stays open while its process lives; a batch writer is done when its partition is.
+    findings += [
+        Finding("incomplete", f"writer {name}", "its closing entry", "It was never closed.")
+        for name in log.open_writers
+        if name.startswith("batch-")
+    ]
     counts = Counts()
     if log.status != "tampered":
         try:
@@ -44,15 +51,17 @@ def verify(parts: Parts, *, since: bytes | None = None, genesis: str | None = No
 def _committed(parts: Parts, counts: Counts, *, deep: bool) -> list[Finding]:
     state = parts.registry.state()
     findings = list(VersionCheck(parts, counts, deep).check(state))
-    sealed = _sealed(parts)
-    segments = SegmentCheck(parts, counts, deep)
+    sealed, tables = _sealed(parts), StoredTables(parts.lake)
+    registered = {version.digests.artifact for model in state.models.values() for version in model.versions.values()}
+    segments = SegmentCheck(parts, tables, frozenset(registered), counts, deep)
     for entry in sealed.values():
         findings += segments.check(entry)
-    findings += check_partitions(parts, sealed, counts)
+    findings += check_partitions(parts, tables, sealed, counts)
+    findings += check_indexes(tables, sealed)
+    named = {finding.where.removeprefix("prediction ") for finding in findings}
     for model in state.models:
-        known = {finding.where for finding in findings}
-        findings += [one for one in check_decisions(parts, model) if one.where not in known]
-    return findings
+        findings += check_decisions(tables, model, named)
+    return findings + tables.findings
 
 
 def _sealed(parts: Parts) -> dict[str, dict[str, Any]]:

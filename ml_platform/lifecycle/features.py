@@ -29,6 +29,7 @@ __all__ = [
     "feature_versions",
     "materialize_model_views",
     "materialize_view",
+    "stored_columns",
     "training_join",
 ]
 
@@ -178,16 +179,21 @@ def feature_reader(platform: Platform) -> FeatureReader:
     def read(contract: Contract, rows: pa.Table) -> pa.Table:
         views = contract_views(platform, contract)
         found = _joined(platform, rows, contract.time, views, {}) if rows.num_rows else _empty(rows, contract, views)
-        columns: dict[str, Any] = {}
-        times = found.column(contract.time).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-        for item in contract.stored:
-            view = _view_reference(item).partition("@")[0]
-            event = found.column(f"{view}__event_time").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-            columns[item.name] = found.column(item.name)
-            columns[age_column(item)] = pc.subtract(times, event)
-        return pa.table(columns)
+        return stored_columns(contract, found)
 
     return read
+
+
+def stored_columns(contract: Contract, found: pa.Table) -> pa.Table:
+    """Of joined rows, what a ``FeatureReader`` returns: each stored field and its age at the request time."""
+    columns: dict[str, Any] = {}
+    times = found.column(contract.time).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    for item in contract.stored:
+        view = _view_reference(item).partition("@")[0]
+        event = found.column(f"{view}__event_time").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+        columns[item.name] = found.column(item.name)
+        columns[age_column(item)] = pc.subtract(times, event)
+    return pa.table(columns)
 
 
 def _empty(rows: pa.Table, contract: Contract, views: Sequence[FeatureView]) -> pa.Table:

@@ -32,6 +32,8 @@ from ml_platform.model import Model
 from ml_platform.platform import Platform
 from ml_platform.profiles import ReferenceProfile
 from ml_platform.training import (
+    ONNX_PART,
+    OnnxModel,
     RunContext,
     RunRecord,
     build,
@@ -191,9 +193,11 @@ def train_candidate(platform: Platform, model: Model, key: str) -> TrainedModel:
         time=model.request.time,
     )
     run = RunContext(seed=int(snapshot.digest[7:15], 16) >> 1, threads=THREADS)
-    fitted = fit(model.trainer, training_data(contract, part, model.label.column), model.decision, run)
+    data = training_data(contract, part, model.label.column)
+    fitted = fit(model.trainer, data, model.decision, run)
     artifact = store_artifact(platform.objects, fitted.artifact.parts)
-    profile = ReferenceProfile.of(part, contract.fields, inputs_digest=snapshot.digest)
+    scores = OnnxModel(artifact.part(ONNX_PART), THREADS).scores(data.matrix)
+    profile = ReferenceProfile.of(part, contract.fields, inputs_digest=snapshot.digest, scores=scores)
     environment = capture(threads=THREADS, image_digest=platform.settings.image_digest)
     log = _log(model, snapshot, part, fitted.metrics)
     record = RunRecord.of(
@@ -228,7 +232,7 @@ def train_candidate(platform: Platform, model: Model, key: str) -> TrainedModel:
         artifact_digest=artifact.digest,
         run_record_digest=platform.objects.put(record.to_bytes()),
         contract_digest=contract.digest,
-        profile_digest=platform.objects.put(canonical_json(profile.to_json())),
+        profile_digest=platform.objects.put(profile.to_bytes()),
         training_set_digest=snapshot.digest,
     )
     return _keep_first(platform, trained)

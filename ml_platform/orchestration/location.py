@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import dagster as dg
 
@@ -26,7 +27,7 @@ from ml_platform.orchestration.sensor import reconcile_sensor
 from ml_platform.orchestration.sources import model_sources, source_asset, source_spec
 from ml_platform.orchestration.views import shared_views, view_asset
 
-__all__ = ["definitions", "model_assets", "standard_jobs", "standard_schedules", "standard_sensors"]
+__all__ = ["ModelAssets", "definitions", "standard_jobs", "standard_schedules", "standard_sensors"]
 
 Asset = dg.AssetsDefinition | dg.AssetSpec
 
@@ -60,38 +61,67 @@ def definitions(
 
         defs = definitions(models=[credit_risk], platform="roots/demo")
     """
-    found = check_models(models)
+    found, resources = check_models(models), {RESOURCE_KEY: as_resource(platform)}
+    assets = ModelAssets.of(found, SourceKeys(sources))
     return dg.Definitions(
-        assets=model_assets(found, SourceKeys(sources)),
-        jobs=list(standard_jobs(found) if jobs is None else jobs),
+        assets=assets.all(),
+        jobs=list(standard_jobs(found, assets, resources) if jobs is None else jobs),
         schedules=list(standard_schedules(found) if schedules is None else schedules),
         sensors=list(standard_sensors(found) if sensors is None else sensors),
-        resources={RESOURCE_KEY: as_resource(platform)},
+        resources=resources,
         # Steps are short and imports are long: a process a step would cost two seconds each.
         executor=dg.in_process_executor,
     )
 
 
-def model_assets(models: Sequence[Model], sources: SourceKeys) -> list[Asset]:
-    """Sources, shared views, and of each model its candidate's assets, aliases and batch decisions."""
-    delivered = model_sources(models)
-    sources.check(delivered)
-    assets: list[Asset] = [_source(definitions[0], sources) for definitions in delivered.values()]
-    assets += [view_asset(shared, sources) for shared in shared_views(models)]
-    for model in models:
-        assets += [*candidate_assets(model, sources), *alias_specs(model), batch_asset(model, sources)]
-    return assets
+@dataclass(frozen=True)
+class ModelAssets:
+    """The assets of a code location: what models share, by name, and what is a model's own."""
+
+    sources: Mapping[str, Asset]
+    views: Mapping[str, Asset]
+    own: Mapping[str, Sequence[Asset]]
+
+    @classmethod
+    def of(cls, models: Sequence[Model], keys: SourceKeys) -> Self:
+        delivered = model_sources(models)
+        keys.check(delivered)
+        return cls(
+            sources={name: _source(found[0], keys) for name, found in delivered.items()},
+            views={shared.name: view_asset(shared, keys) for shared in shared_views(models)},
+            own={
+                model.name: [*candidate_assets(model, keys), *alias_specs(model), batch_asset(model, keys)]
+                for model in models
+            },
+        )
+
+    def all(self) -> list[Asset]:
+        return [*self.sources.values(), *self.views.values(), *(asset for own in self.own.values() for asset in own)]
+
+    def around(self, model: Model) -> list[Asset]:
+        """A model's own assets and everything upstream of them."""
+        views = [self.views[view.name] for view in model.stored_views]
+        sources = [self.sources[name] for name in model_sources([model])]
+        return [*sources, *views, *self.own[model.name]]
 
 
-def _source(source: Source, sources: SourceKeys) -> Asset:
-    return source_spec(source, sources) if sources.is_bound(source.name) else source_asset(source, sources)
+def _source(source: Source, keys: SourceKeys) -> Asset:
+    return source_spec(source, keys) if keys.is_bound(source.name) else source_asset(source, keys)
 
 
-def standard_jobs(models: Sequence[Model]) -> list[Any]:
+def standard_jobs(models: Sequence[Model], assets: ModelAssets, resources: Mapping[str, Any]) -> list[Any]:
     """Training and scoring of each model; features, candidates, promotion and rollback of all."""
-    each = [job for model in models for job in (train_job(model), score_job(model))]
+    each = [job for model in models for job in _model_jobs(model, assets, resources)]
     shared = [features_job(models)] if any(model.stored_views for model in models) else []
     return [*each, *shared, request_candidate_job(models), promote_job(models), rollback_job(models)]
+
+
+def _model_jobs(model: Model, assets: ModelAssets, resources: Mapping[str, Any]) -> list[dg.JobDefinition]:
+    # A job that is resolved later is held against every asset of the location: with hundreds of models that is most of
+    # the time of loading. Here it is held against those around its model.
+    jobs = [train_job(model), score_job(model)]
+    around = dg.Definitions(assets=assets.around(model), jobs=jobs, resources=resources)
+    return [around.resolve_job_def(job.name) for job in jobs]
 
 
 def standard_schedules(models: Sequence[Model]) -> list[dg.ScheduleDefinition]:

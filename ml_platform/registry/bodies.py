@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ml_platform.core.errors import DeclarationError
@@ -54,17 +54,25 @@ class Shape:
     """An object with exactly these fields."""
 
     fields: Mapping[str, Check]
+    _tests: tuple[tuple[str, Callable[[Any], bool]], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tests = tuple((name, check.holds) for name, check in self.fields.items())
+        object.__setattr__(self, "_tests", tests)
 
     def first_wrong(self, value: object) -> str | None:
         """The first missing, extra or wrong field; None when the object is as it must be."""
         if not isinstance(value, dict):
             return "body"
-        if len(value) != len(self.fields) or value.keys() != self.fields.keys():
-            return min(value.keys() ^ self.fields.keys(), key=str)
-        for name, check in self.fields.items():
-            if not check.holds(value[name]):
-                return name
-        return None
+        try:
+            if len(value) == len(self.fields):
+                for name, holds in self._tests:
+                    if not holds(value[name]):
+                        return name
+                return None
+        except KeyError:
+            pass
+        return min(value.keys() ^ self.fields.keys(), key=str)
 
     def require(self, value: object, *, what: str) -> None:
         """Raises `DeclarationError` naming the first field that is not as it must be."""
@@ -84,7 +92,7 @@ class Shape:
 
 def _text(describe: str, pattern: str) -> Check:
     matches = re.compile(pattern, re.ASCII).fullmatch
-    return Check(describe, lambda value: isinstance(value, str) and matches(value) is not None)
+    return Check(describe, lambda value: type(value) is str and matches(value) is not None)
 
 
 def _integer(value: object, least: int) -> bool:
@@ -119,13 +127,15 @@ def optional(check: Check) -> Check:
 
 def many(check: Check, *, least: int = 0, most: int = _MAX_ITEMS) -> Check:
     """A list of such values, each once."""
+    test = check.holds
 
     def holds(value: object) -> bool:
         if not isinstance(value, list) or not least <= len(value) <= most:
             return False
-        return all(check.holds(item) for item in value) and all(
-            item not in value[:place] for place, item in enumerate(value)
-        )
+        for item in value:
+            if not test(item):
+                return False
+        return len(value) < 2 or all(item not in value[:place] for place, item in enumerate(value))
 
     return Check(f"list of {least}–{most}: {check.describe}", holds)
 

@@ -10,6 +10,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from ml_platform.core.files import write_atomically
 from ml_platform.core.objects import ObjectStore
 from ml_platform.registry.notes import Checkpoint, Signer, Verifier, open_checkpoint, sign_checkpoint
 
-__all__ = ["CheckpointSigner", "Checkpoints", "require_extension", "rolled_back"]
+__all__ = ["CheckpointSigner", "Checkpoints", "Claim", "require_extension", "rolled_back"]
 
 _FOLDER: Final = "checkpoints"
 
@@ -41,18 +42,22 @@ class CheckpointSigner:
         Raises:
             Tampered: the file is not what this key signed.
         """
+        note = self.mark()
+        return None if note is None else open_checkpoint(note, [self.key.verifier])
+
+    def mark(self) -> bytes | None:
+        """The note of the mark as it lies in the file; None before the first."""
         try:
-            note = self._path.read_bytes()
+            return self._path.read_bytes()
         except FileNotFoundError:
             return None
-        return open_checkpoint(note, [self.key.verifier])
 
     def sign(self, checkpoint: Checkpoint, root_at: Callable[[int], bytes]) -> bytes:
         """The signed note, once the mark is durable.
 
         Args:
             checkpoint: what to sign.
-            root_at: root of the log at a size; `NotFound` beyond it.
+            root_at: root of the log at a size, read anew where it must be; `NotFound` beyond the log.
 
         Raises:
             Tampered: the log does not extend what was signed before.
@@ -82,6 +87,25 @@ class CheckpointSigner:
             yield
         finally:
             os.close(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A note that says what the log was, and the size under which it was stored."""
+
+    size: int | None
+    note: bytes
+
+    def open(self, verifier: Verifier) -> Checkpoint:
+        """The checkpoint; `Tampered` when the log did not sign it, or for another size."""
+        checkpoint = open_checkpoint(self.note, [verifier])
+        if self.size is not None and checkpoint.size != self.size:
+            raise Tampered(
+                f"The checkpoint stored for size {self.size} is for another size.",
+                field=f"checkpoints/{self.size}",
+                next_step="Restore the checkpoints from a copy.",
+            )
+        return checkpoint
 
 
 class Checkpoints:
@@ -117,21 +141,17 @@ class Checkpoints:
 
     def read(self, size: int, verifier: Verifier) -> Checkpoint:
         """A checkpoint whose signature is checked; `Tampered` when it is not what the log signed."""
-        checkpoint = open_checkpoint(self.note(size), [verifier])
-        if checkpoint.size != size:
-            raise Tampered(
-                f"The checkpoint stored for size {size} is for another size.",
-                field=f"checkpoints/{size}",
-                next_step="Restore the checkpoints from a copy.",
-            )
-        return checkpoint
+        return Claim(size, self.note(size)).open(verifier)
 
-    def claims(self, verifier: Verifier) -> list[Checkpoint]:
-        """What the log must extend: the newest checkpoint of the store, and the signer's mark."""
+    def claims(self) -> list[Claim]:
+        """What the log must extend: the newest checkpoint of the store, and the signer's mark; not yet checked.
+
+        They are published after the entries that they cover are committed: read them before the entries.
+        """
         sizes = self.sizes()
-        found = [self.read(sizes[-1], verifier)] if sizes else []
-        mark = self._signer.high_water() if self._signer is not None else None
-        return found if mark is None else [*found, mark]
+        found = [Claim(sizes[-1], self.note(sizes[-1]))] if sizes else []
+        mark = self._signer.mark() if self._signer is not None else None
+        return found if mark is None else [*found, Claim(None, mark)]
 
     def publish(self, origin: str, size: int, root_at: Callable[[int], bytes]) -> Checkpoint:
         """Signs and stores the checkpoint of a size; again for the same size changes nothing.
@@ -159,11 +179,12 @@ def require_extension(checkpoint: Checkpoint, root_at: Callable[[int], bytes]) -
         raise _other_root(checkpoint.size)
 
 
-def rolled_back(size: int) -> Tampered:
+def rolled_back(size: int | None = None) -> Tampered:
     """The error of a database that is older than a checkpoint."""
+    which = "a checkpoint" if size is None else f"the checkpoint of {size} entries"
     return Tampered(
-        f"The database is older than the checkpoint of {size} entries: it was rolled back. Nothing is written.",
-        field=f"checkpoints/{size}",
+        f"The database is older than {which}: it was rolled back. Nothing is written.",
+        field="checkpoints" if size is None else f"checkpoints/{size}",
         next_step="Restore the newest database; do not delete checkpoints.",
     )
 

@@ -125,8 +125,6 @@ class Fold:
         else:
             self._update_model(entry.model, blocked=(*self._model(entry.model).blocked, entry.index))
 
-    # -- authority -------------------------------------------------------------------------------------------------
-
     def _genesis_entry(self, entry: Entry, leaf: bytes) -> None:
         self._genesis = Genesis("sha256:" + leaf.hex(), entry.body)
         self._policies = (PolicyState(entry.index, entry.body["policy"]),)
@@ -275,8 +273,6 @@ class Fold:
         )
         moved = replace(version, stage=to, history=(*version.history, move))
         self._put(model.name, "versions", number, moved)
-
-    # -- segments --------------------------------------------------------------------------------------------------
 
     def _segments_sealed(self, entry: Entry, _: bytes) -> None:
         self._writers = writers = self._own("writers", self._writers)

@@ -14,7 +14,7 @@ from typing import Final
 from ml_platform.core.clock import Clock, WallClock, format_utc, parse_utc
 from ml_platform.core.errors import NotFound, Tampered
 from ml_platform.core.merkle import leaf_hash
-from ml_platform.registry.checkpoints import Checkpoints, require_extension, rolled_back
+from ml_platform.registry.checkpoints import Checkpoints, Claim, require_extension, rolled_back
 from ml_platform.registry.events import Entry, Event, encode_entry, parse_entry
 from ml_platform.registry.evidence import Evidence
 from ml_platform.registry.fold import Fold
@@ -70,7 +70,11 @@ class EventLog:
         """
         with self._lock:
             with self._database.reading() as session:
-                self._catch_up(session, always=False)
+                current = self._tree.size > 0 and session.head().size == self._tree.size
+            if not current:
+                claims = self._checkpoints.claims()
+                with self._database.reading() as session:
+                    self._catch_up(session, claims)
             return self._state
 
     def state(self, at: datetime | None = None, known_at: datetime | None = None) -> State:
@@ -156,7 +160,7 @@ class EventLog:
             before = self._tree.size
             try:
                 with self._database.writing() as session:
-                    self._catch_up(session, always=True)
+                    self._catch_up(session, self._checkpoints.claims())
                     before = self._tree.size
                     recorded_at = self._recorded_at()
                     events = decide(self._state, format_utc(recorded_at))
@@ -174,9 +178,15 @@ class EventLog:
             state = self.refresh()
             if state.genesis is None:
                 raise NotFound("The log has no genesis.", next_step="`mlp init` makes one.")
-            made = self._checkpoints.publish(state.genesis.origin, state.size, self._tree.root_at)
+            made = self._checkpoints.publish(state.genesis.origin, state.size, self._fresh_root_at)
             self._checked.add((made.size, made.root))
             return made
+
+    def _fresh_root_at(self, size: int) -> bytes:
+        """The root at a size that another process may have reached and signed since we last read."""
+        if size > self._tree.size:
+            self.refresh()
+        return self._tree.root_at(size)
 
     def _recorded_at(self) -> datetime:
         now = self._wall.now()
@@ -207,19 +217,15 @@ class EventLog:
         self._state = self._fold.state()
         self._entries += [one for one in added if one[0].kind not in _BULK]
 
-    def _catch_up(self, session: Session, *, always: bool) -> None:
-        """Reads what is new, holds it against head and checkpoints, and judges what no checkpoint covers.
-
-        ``always``: look for newer checkpoints even when no entry is new (before each append).
-        """
+    def _catch_up(self, session: Session, claims: Sequence[Claim]) -> None:
+        """Reads what is new, holds it against head and checkpoints, and judges what no checkpoint covers."""
         head, known = session.head(), self._tree.size
         if head.size < known:
             raise rolled_back(known)
         added = list[tuple[Entry, bytes]]()
         try:
             stored = self._read(session, known, head)
-            claims = self._claims(stored) if always or stored or not known else []
-            covered = max((claim.size for claim in claims), default=0)
+            covered = self._covered(stored, claims)
             for one in stored:
                 entry = parse_entry(one.raw, one.index)
                 if entry.index >= covered:
@@ -245,22 +251,21 @@ class EventLog:
             raise _altered(known, what="An entry")
         return stored
 
-    def _claims(self, stored: Sequence[StoredEntry]) -> list[Checkpoint]:
-        """Checkpoints that the log must extend, checked; none before genesis."""
+    def _covered(self, stored: Sequence[StoredEntry], claims: Sequence[Claim]) -> int:
+        """The size up to which a checkpoint vouches for the log, which must extend all of them."""
         genesis = self._state.genesis
-        vkey = genesis.log_vkey if genesis else None
-        if vkey is None:
-            if not stored:
-                if self._checkpoints.sizes():
-                    raise rolled_back(self._checkpoints.sizes()[-1])
-                return []
-            vkey = str(parse_entry(stored[0].raw, 0).body.get("log_vkey"))
-        claims = self._checkpoints.claims(Verifier.parse(vkey))
-        for claim in claims:
+        if genesis is None and not stored:
+            if claims:
+                raise rolled_back(claims[0].size)
+            return 0
+        vkey = genesis.log_vkey if genesis else str(parse_entry(stored[0].raw, 0).body.get("log_vkey"))
+        covered = 0
+        for claim in (one.open(Verifier.parse(vkey)) for one in claims):
             if (claim.size, claim.root) not in self._checked:
                 require_extension(claim, self._tree.root_at)
                 self._checked.add((claim.size, claim.root))
-        return claims
+            covered = max(covered, claim.size)
+        return covered
 
 
 def _altered(index: int, what: str = "Entry") -> Tampered:

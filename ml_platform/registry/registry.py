@@ -25,9 +25,9 @@ from ml_platform.registry.notes import Checkpoint
 from ml_platform.registry.ordered import OrderedWrites
 from ml_platform.registry.orders import new_head
 from ml_platform.registry.proof import InclusionProof
+from ml_platform.registry.report import Report
 from ml_platform.registry.sql import Database
 from ml_platform.registry.state import State
-from ml_platform.registry.report import Report
 from ml_platform.registry.verification import verify_log
 from ml_platform.registry.writes import Move, Registration
 
@@ -152,8 +152,8 @@ class Registry(OrderedWrites):
         Raises:
             NotFound: no such entry, or no checkpoint covers it and this process may not sign.
         """
-        raw = self._log.raw(index)
         sizes = self._checkpoints.sizes()
+        raw = self._log.raw(index)
         size = sizes[-1] if sizes and sizes[-1] > index else self.checkpoint().size
         path = self._log.tree.inclusion_proof(index, size)
         return InclusionProof(index, raw, tuple(path), self._checkpoints.note(size))

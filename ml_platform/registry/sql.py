@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -156,15 +157,16 @@ class Session:
         )
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Changes of the read tables, in order."""
-        for change in changes:
-            table = METADATA.tables[change.table]
-            if change.action == "insert":
-                self._connection.execute(sa.insert(table), [dict(change.row)])
+        """Changes of the read tables, in order; rows that go into one table one after the other go together."""
+        for (name, action), group in groupby(changes, key=lambda change: (change.table, change.action)):
+            table = METADATA.tables[name]
+            if action == "insert":
+                self._connection.execute(sa.insert(table), [dict(change.row) for change in group])
                 continue
-            key = sa.and_(*(table.c[name] == change.row[name] for name in KEYS[change.table]))
-            values = {name: value for name, value in change.row.items() if name not in KEYS[change.table]}
-            self._connection.execute(sa.update(table).where(key).values(**values))
+            for change in group:
+                key = sa.and_(*(table.c[column] == change.row[column] for column in KEYS[name]))
+                values = {column: value for column, value in change.row.items() if column not in KEYS[name]}
+                self._connection.execute(sa.update(table).where(key).values(**values))
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """All rows of a read table."""

@@ -48,7 +48,7 @@ def verify_log(
         since: the signed note of an older checkpoint, from whoever kept it.
         genesis: the platform's identity as it is known elsewhere, ``sha256:…``.
     """
-    work = _Verification(evidence.fresh(), checkpoints)
+    work = _Verification(evidence.fresh(), checkpoints, checkpoints.sizes())
     try:
         with database.reading() as session:
             work.entries(session)
@@ -67,6 +67,7 @@ def verify_log(
 class _Verification:
     evidence: Evidence
     checkpoints: Checkpoints
+    sizes: list[int]  # listed before the log is read, since a live writer publishes after it commits
     tree: LogTree = field(default_factory=LogTree)
     fold: Fold = field(default_factory=Fold)
     read_tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = field(default_factory=dict)
@@ -97,9 +98,10 @@ class _Verification:
             except Tampered as error:
                 self.problem("tampered", index, error.what, "the RFC 8785 bytes of an entry")
                 return
-            if not self._judged(entry, judging):
+            state = self.state
+            if not self._judged(state, entry, judging):
                 return
-            for change in changes(self.state, entry):
+            for change in changes(state, entry):
                 replay(self.read_tables, change)
             self.fold.add(entry, stored.leaf_hash)
             self.tree.extend((stored.leaf_hash,))
@@ -114,11 +116,11 @@ class _Verification:
             self.problem("tampered", index, f"The bytes of entry {index} were changed.", expected)
         return self.sound
 
-    def _judged(self, entry: Entry, judging: Judging) -> bool:
+    def _judged(self, state: State, entry: Entry, judging: Judging) -> bool:
         try:
             for digest in _evidence_of(entry):
                 self.evidence.read(digest)
-            check(self.state, entry, judging)
+            check(state, entry, judging)
         except NotFound as error:
             grade: Grade = "incomplete" if error.field == "evidence" else "tampered"
             self.problem(grade, entry.index, error.what, f"what {entry.kind} of entry {entry.index} needs")
@@ -151,7 +153,7 @@ class _Verification:
 
     def all_checkpoints(self) -> None:
         """No checkpoint is ahead of the log (those within it were compared on the way)."""
-        for size in self.checkpoints.sizes():
+        for size in self.sizes:
             if size > self.tree.size:
                 what = f"The log has {self.tree.size} entries: it was truncated or rolled back."
                 self.problem("tampered", self.tree.size, what, f"{size}, as a signed checkpoint says")
@@ -185,7 +187,7 @@ class _Verification:
             size=self.tree.size,
             root="sha256:" + self.tree.root_at(self.tree.size).hex(),
             genesis=state.genesis.platform if state.genesis else None,
-            checkpoints=len(self.checkpoints.sizes()),
+            checkpoints=len(self.sizes),
             since=self.since_size if since is not None else None,
             problems=tuple(self.problems),
             open_writers=tuple(sorted(name for name, writer in state.writers.items() if not writer.closed)),
@@ -197,7 +199,7 @@ class _Marks:
 
     def __init__(self, work: _Verification) -> None:
         self._work = work
-        self._sizes = [size for size in work.checkpoints.sizes() if size > 0][::-1]
+        self._sizes = [size for size in work.sizes if size > 0][::-1]
         self._good = 0
 
     def passed(self) -> bool:

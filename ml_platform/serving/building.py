@@ -199,7 +199,7 @@ def _cast(column: Any, kind: pa.DataType) -> Any:
 def leaf_hashes(header: Header, rows: pa.Table, first_seq: int) -> list[bytes]:
     """The leaves of spooled rows in their order; ``header`` gives the fields that are equal in all of them."""
     start = encode_row(header.constant_fields())
-    supersedes = arrow_part(rows.column("supersedes"), field="supersedes") if _any(rows) else None
+    supersedes = _supersedes_part(rows) if _any(rows) else None
     ids = fixed_bytes(binary_matrix(rows.column("id"), ID_BYTES))
     after = Constant(encode_row([("bytes", header.pair_of), ("text", header.writer)]), rows.num_rows)
     seq = fixed("i64", np.arange(first_seq, first_seq + rows.num_rows, dtype=np.int64))
@@ -218,6 +218,10 @@ def leaf_hashes(header: Header, rows: pa.Table, first_seq: int) -> list[bytes]:
     header_bytes = len(start) + none.width + after.width + ids.width + seq.width
     prefix = b"\x00" + encode_value("text", LEAF_TAG) + b"\x01" + header_bytes.to_bytes(4, "little") + start
     return hash_tails(prefix, row_bytes([none, after, ids, seq, *section], rows.num_rows))
+
+
+def _supersedes_part(rows: pa.Table) -> Part:
+    return arrow_part(rows.column("supersedes").cast(pa.binary()), field="supersedes")
 
 
 def _any(rows: pa.Table) -> bool:

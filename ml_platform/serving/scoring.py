@@ -101,7 +101,8 @@ def rechunk(batches: Iterable[pa.RecordBatch | pa.Table], rows: int) -> Iterator
         while held >= rows:
             joined = pa.concat_tables(waiting)
             yield joined.slice(0, rows)
-            waiting, held, given = [joined.slice(rows)], held - rows, True
+            held, given = held - rows, True
+            waiting = [joined.slice(rows)] if held else []
     if waiting and (held or not given):
         yield pa.concat_tables(waiting)
 

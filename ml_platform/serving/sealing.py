@@ -109,7 +109,7 @@ class Sealer:
         self, records: Spool, entities: Spool, headers: Path
     ) -> tuple[npt.NDArray[np.uint8], tuple[bytes, bytes]]:
         """Leaves in the order of ids, first and last id; writes the personal table on a second thread."""
-        leaves: list[npt.NDArray[np.uint8]] = []
+        leaves = np.empty((records.rows, 32), np.uint8)
         constant, seq = self._header(), 0
         first = last = b""
         narrow = pa.schema(
@@ -129,13 +129,13 @@ class Sealer:
                 if writing is not None:
                     writing.result()
                 writing = pool.submit(_write_personal, writer, block, matrix)
-                leaves.append(_matrix(leaf_hashes(constant, block, seq)))
+                leaves[seq : seq + block.num_rows] = _matrix(leaf_hashes(constant, block, seq))
                 stream.write_table(block.select(narrow.names))
                 entities.append(block.select(["entity_index", "id"]))
                 seq += block.num_rows
             if writing is not None:
                 writing.result()
-        return np.concatenate(leaves), (first, last)
+        return leaves, (first, last)
 
     def _header(self) -> Header:
         intent = self.intent

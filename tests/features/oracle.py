@@ -14,9 +14,8 @@ def known_at(rows: Sequence[Row], r: int) -> list[Row]:
     newest: dict[Any, Row] = {}
     for row in rows:
         fact = row.get("fact", row["key"]), row["event"]
-        if max(row["event"], row["known"]) <= r:
-            if fact not in newest or rank(row) >= rank(newest[fact]):
-                newest[fact] = row
+        if max(row["event"], row["known"]) <= r and (fact not in newest or rank(row) >= rank(newest[fact])):
+            newest[fact] = row
     return [row for row in newest.values() if not row["deleted"]]
 
 

@@ -59,9 +59,7 @@ REQUESTS = st.lists(st.tuples(st.none() | st.sampled_from(["a", "b", "c", "unkno
 
 def check(rows: list[oracle.Row], requests: list[tuple[str | None, int]], *, threads: int = 1, **options: Any) -> None:
     history = History(table(rows), ("key",), "event", options.pop("known", "known"), ("value",), **options)
-    asked = pa.table(
-        {"key": pa.array([key for key, _ in requests], pa.string()), "t": times([t for _, t in requests])}
-    )
+    asked = pa.table({"key": pa.array([key for key, _ in requests], pa.string()), "t": times([t for _, t in requests])})
     joined = point_in_time(asked, time="t", joins=[Join("view", history)], threads=threads)
     assert joined.select(["key", "t"]) == asked
     expected = [
@@ -155,7 +153,9 @@ def large(seed: int, size: int) -> pa.Table:
             "value": generator.normal(size=size),
         }
     )
-    first = rows.append_column("n", pa.array(np.arange(size))).group_by(["key", "event", "known"]).aggregate([("n", "min")])
+    first = (
+        rows.append_column("n", pa.array(np.arange(size))).group_by(["key", "event", "known"]).aggregate([("n", "min")])
+    )
     return rows.take(first["n_min"])
 
 

@@ -113,7 +113,9 @@ def test_a_stored_tree_is_the_expression(text: str) -> None:
 
 def value(text: str, **columns: float | str | None) -> float | None:
     arrays = {
-        name: np.array([item], object) if isinstance(item, str) or KINDS[name] == "category" else np.array([item], float)
+        name: np.array([item], object)
+        if isinstance(item, str) or KINDS[name] == "category"
+        else np.array([item], float)
         for name, item in columns.items()
     }
     (result,) = parse(text, KINDS).evaluate(arrays).tolist()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -85,15 +86,9 @@ def facts(draw: Any, values: Any) -> list[oracle.Row]:
     return rows
 
 
-def same_value(left: float | None, right: float | None) -> bool:
-    return left == right
-
-
 def expected(rows: list[oracle.Row], item: Aggregation, key: Any, t: int, refresh: int) -> float | None:
-    leaves = lambda event: micros(item.window.after(at(event * SECOND)))  # noqa: E731
-    inside = oracle.window_at(
-        rows, key, t, refresh=refresh, leaves=lambda event: -(-leaves(event) // SECOND) if SECOND else 0
-    )
+    over = item.window.microseconds // SECOND
+    inside = oracle.window_at(rows, key, t, refresh=refresh, leaves=lambda event: event + over)
     function = "rows" if item.column is None else item.function
     try:
         return oracle.aggregate(function, [row["value"] for row in inside])
@@ -103,7 +98,9 @@ def expected(rows: list[oracle.Row], item: Aggregation, key: Any, t: int, refres
 
 @pytest.mark.parametrize("values", [VALUES, INTEGERS], ids=["doubles", "integers"])
 def test_every_aggregation_gives_what_brute_force_gives(values: Any) -> None:
-    aggregations = [Aggregation(name, over, "value") for name in FUNCTIONS for over in ("7s", "12s")] + [count(over="5s")]
+    aggregations = [Aggregation(name, over, "value") for name in FUNCTIONS for over in ("7s", "12s")] + [
+        count(over="5s")
+    ]
     declared = view(*aggregations)
 
     @given(facts(values))
@@ -122,14 +119,20 @@ def test_every_aggregation_gives_what_brute_force_gives(values: Any) -> None:
 
 def one(event: int, known: int | None = None, value: float | None = 1.0, **more: Any) -> oracle.Row:
     known = event if known is None else known
-    return {"fact": event, "key": "a", "event": event, "known": known, "tie": 0, "deleted": False, "value": value} | more
+    return {
+        "fact": event,
+        "key": "a",
+        "event": event,
+        "known": known,
+        "tie": 0,
+        "deleted": False,
+        "value": value,
+    } | more
 
 
 def changes(rows: list[oracle.Row], *aggregations: Aggregation, refresh: str = "3s") -> list[tuple[Any, ...]]:
     got = aggregate_changes(view(*aggregations, refresh=refresh), table(rows), None, at(1_000 * SECOND))
-    return [
-        (row["refreshed_at"].timestamp(), *[row[item.feature] for item in aggregations]) for row in got.to_pylist()
-    ]
+    return [(row["refreshed_at"].timestamp(), *[row[item.feature] for item in aggregations]) for row in got.to_pylist()]
 
 
 def test_a_row_counts_from_the_refresh_at_or_after_it_until_the_one_at_or_after_its_age() -> None:
@@ -173,7 +176,7 @@ def test_every_cut_stands_on_its_own_and_continues_the_one_before(rows: Any, sta
     whole = aggregate_changes(declared, table(rows), None, at(100 * SECOND))
     cuts = [
         aggregate_changes(declared, table(rows), at(a * SECOND), at(b * SECOND))
-        for a, b in zip(bounds, bounds[1:], strict=False)
+        for a, b in itertools.pairwise(bounds)
     ]
     for low, high, stored in [
         (bounds[0], bounds[1], cuts[0]),

@@ -36,6 +36,19 @@ def hopeless() -> Model:
     return variant("hopeless", gates=[at_least("auc", 0.99)], protected=[])
 
 
+def new_instance(folder: Path) -> dg.DagsterInstance:
+    """An instance on disk. Not entered as a context: Dagster enters it itself, and twice leaves a dead one behind."""
+    folder.mkdir()
+    return dg.DagsterInstance.local_temp(str(folder))
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    made = new_instance(tmp_path / "dagster")
+    yield made
+    made.dispose()
+
+
 @dataclass
 class World:
     """A replay root at 2010-01-01 with the market landed through Dagster."""
@@ -90,7 +103,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, small: Model, hopeless: Mode
     LendingMarket(loans=6_000).write(folder / "market")
     resource = PlatformResource(root=str(root), code=str(folder))
     models = (hopeless, small)
-    with dg.instance_for_test() as instance:
-        made = World(root, resource, instance, definitions(models, resource), models)
-        made.land(folder / "market")
-        yield made
+    made = World(root, resource, new_instance(folder / "dagster"), definitions(models, resource), models)
+    made.land(folder / "market")
+    yield made
+    made.instance.dispose()

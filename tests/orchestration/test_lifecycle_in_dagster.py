@@ -38,24 +38,23 @@ def train(world, name: str, as_of: datetime) -> tuple[str, dg.ExecuteInProcessRe
 
 
 def move(world, version: int, to: str) -> None:
-    if to != "staging":
-        key = world.platform.secrets.path("people") / "ada"
+    # The code folder has no history, so the author is unknown and two people must approve.
+    for person in ("ada", "bob") if to != "staging" else ():
+        key = world.platform.secrets.path("people") / person
         lifecycle.approve(world.platform, "small", version, to, key=key, reason=WHY)
-    config = PromoteConfig(model="small", version=version, to=to, principal="bob", reason=WHY)
+    config = PromoteConfig(model="small", version=version, to=to, principal="ops", reason=WHY)
     assert world.run("promote", run_config=dg.RunConfig({"promote_op": config})).success
 
 
 def rollback(world, version: int | None = None) -> None:
-    config = RollbackConfig(model="small", version=version, principal="bob", reason=WHY)
+    config = RollbackConfig(model="small", version=version, principal="ops", reason=WHY)
     assert world.run("rollback", run_config=dg.RunConfig({"rollback_op": config})).success
 
 
 def tick(world, cursor: str | None, *, dies: bool = False) -> str | None:
     """One tick as the daemon runs it: evaluate, report, store the cursor last; or die before storing it."""
     sensor = world.defs.resolve_sensor_def("reconcile")
-    context = dg.build_sensor_context(
-        instance=world.instance, cursor=cursor, resources={"ml_platform": world.resource}
-    )
+    context = dg.build_sensor_context(instance=world.instance, cursor=cursor, resources={"ml_platform": world.resource})
     found = sensor(context)
     if isinstance(found, dg.SkipReason):
         return cursor
@@ -192,9 +191,7 @@ def test_the_registry_refuses_what_another_run_tries_around_the_gate(world) -> N
     (key,) = world.platform.registry.state().model("hopeless").candidates
     registered = world.defs.resolve_assets_def(dg.AssetKey(["hopeless", "registered_version"]))
     with pytest.raises(GateFailed):
-        dg.materialize(
-            [registered], instance=world.instance, partition_key=key, resources={"ml_platform": world.resource}
-        )
+        dg.materialize([registered], instance=world.instance, partition_key=key)
     assert not world.platform.registry.state().model("hopeless").versions
 
 
@@ -205,8 +202,8 @@ def test_aliases_show_what_the_log_says(world, promoted: str) -> None:
     shown = world.shown("small", "production")[-1].metadata
     entry = world.platform.registry.entry(shown["ml/log_index"].value)
     assert (entry.kind, entry.body["to"]) == ("transition", "production")
-    assert shown["ml/approvers"].value == ["ada"]
-    assert shown["ml/actor"].value == "bob"
+    assert shown["ml/approvers"].value == ["ada", "bob"]
+    assert shown["ml/actor"].value == "ops"
     assert shown["ml/effective_at"].value == "2010-01-01T00:00:00.000000Z"
 
 
@@ -214,9 +211,7 @@ def test_what_a_run_has_shown_is_not_reported_by_the_sensor(world, promoted: str
     runs = [
         record.run_id
         for record in world.instance.fetch_materializations(
-            dg.AssetRecordsFilter(
-                asset_key=dg.AssetKey(["small", "registered_version"]), asset_partitions=[first]
-            ),
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(["small", "registered_version"]), asset_partitions=[first]),
             limit=100,
         ).records
     ]
@@ -288,13 +283,12 @@ def test_a_candidate_is_not_what_decides(world, scored: str) -> None:
     assert world.versions("small", "production") == before
 
 
-def test_a_new_instance_is_told_everything_in_log_order(world, scored: str) -> None:
-    with dg.instance_for_test() as empty:
-        end = reconcile_now(world.platform, empty, world.models)
-        assert end == world.platform.registry.state().size
-        key = dg.AssetKey(["small", "production"])
-        records = empty.fetch_materializations(key, limit=10, ascending=True).records
-        found = [record.asset_materialization for record in records]
-        assert [one.tags["dagster/data_version"] for one in found if one] == world.versions("small", "production")
-        indexes = [one.metadata["ml/log_index"].value for one in found if one]
-        assert indexes == sorted(set(indexes))
+def test_a_new_instance_is_told_everything_in_log_order(world, scored: str, instance: dg.DagsterInstance) -> None:
+    end = reconcile_now(world.platform, instance, world.models)
+    assert end == world.platform.registry.state().size
+    key = dg.AssetKey(["small", "production"])
+    records = instance.fetch_materializations(key, limit=10, ascending=True).records
+    found = [record.asset_materialization for record in records]
+    assert [one.tags["dagster/data_version"] for one in found if one] == world.versions("small", "production")
+    indexes = [one.metadata["ml/log_index"].value for one in found if one]
+    assert indexes == sorted(set(indexes))

@@ -78,7 +78,9 @@ def test_a_rollback_fills_production_and_touches_nothing_else() -> None:
 
 
 def test_archiving_empties_the_stage() -> None:
-    (report,) = reconcile_events([transition(3, "churn", 1, "staging", "archived", action="archive")], {}, models=MODELS)
+    (report,) = reconcile_events(
+        [transition(3, "churn", 1, "staging", "archived", action="archive")], {}, models=MODELS
+    )
     assert (report.target, report.data_version) == (Target("churn", "staging"), EMPTY)
 
 
@@ -142,9 +144,7 @@ def logs(draw: st.DrawFn) -> list[Entry]:
         rule = draw(st.sampled_from(rules))
         held = [v for (m, v), s in stages.items() if m == model and s == rule.to]
         displaced = held[0] if rule.to in SINGLE and held else None
-        log.append(
-            transition(len(log), model, version, stage, rule.to, action=rule.action, displaced=displaced)
-        )
+        log.append(transition(len(log), model, version, stage, rule.to, action=rule.action, displaced=displaced))
         stages[model, version] = rule.to
         if displaced is not None:
             stages[model, displaced] = "archived"

@@ -143,7 +143,10 @@ def test_an_expired_approval_is_refused_when_entered_and_when_used(staged: World
 
 def test_an_approval_of_the_future_or_for_too_long_is_refused(staged: World) -> None:
     payload = json.loads(staged.payload(1, "staging", "canary", days=30))
-    assert refused(staged, altered(canonical_json(payload), not_before="2026-01-05T09:00:00.000001Z")).field == "not_before"
+    assert (
+        refused(staged, altered(canonical_json(payload), not_before="2026-01-05T09:00:00.000001Z")).field
+        == "not_before"
+    )
     assert refused(staged, staged.payload(1, "staging", "canary", days=30.001)).field == "not_after"
     backwards = altered(canonical_json(payload), not_after=payload["not_before"])
     assert refused(staged, backwards).field == "not_after"
@@ -231,7 +234,9 @@ def test_an_approval_is_for_one_move(staged: World) -> None:
         staged.move(1, "promote", "canary")
     with pytest.raises(Exception, match="no promote from staging to production"):
         staged.payload(1, "staging", "production") and staged.approve(1, "staging", "production")
-    rollback = altered(staged.payload(1, "staging", "canary"), action="rollback", **{"from": "archived"}, to="production")
+    rollback = altered(
+        staged.payload(1, "staging", "canary"), action="rollback", **{"from": "archived"}, to="production"
+    )
     assert refused(staged, rollback, namespace="rollback@ml-platform").field == "action"
 
 

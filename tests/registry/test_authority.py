@@ -40,7 +40,10 @@ def test_only_an_officers_signature_adds_a_key(world: World) -> None:
 
 def test_an_added_key_proves_that_its_owner_holds_it(world: World) -> None:
     order, signatures = world.ordered("add_key", member("team:eve").body(), "officer:ann")
-    for possession in (sign(key("officer:ann"), order, "key@ml-platform"), sign(key("team:eve"), order, "add_key@ml-platform")):
+    for possession in (
+        sign(key("officer:ann"), order, "key@ml-platform"),
+        sign(key("team:eve"), order, "add_key@ml-platform"),
+    ):
         with pytest.raises(ApprovalInvalid):
             world.registry.add_key(order, possession=possession, signatures=signatures)
 
@@ -72,8 +75,10 @@ def test_an_order_for_another_subject_platform_or_log_is_refused(world: World) -
     document = json.loads(order)
     entered = {"policy": {**world.policy, "authorship": "signed"}, "signatures": []}
     entered["order"] = world.objects.put(order)
-    entered["signatures"] = [{"principal": "officer:ann", "signature": world.objects.put(signatures["officer:ann"].encode())}]
-    with pytest.raises(ApprovalInvalid, match="exactly this|another platform"):
+    entered["signatures"] = [
+        {"principal": "officer:ann", "signature": world.objects.put(signatures["officer:ann"].encode())}
+    ]
+    with pytest.raises(ApprovalInvalid, match="another platform"):
         world.registry._log.append([Event("policy", entered)])
     for changes in (
         {"platform": "sha256:" + "0" * 64},
@@ -100,9 +105,9 @@ def test_the_threshold_counts_different_officers(tmp_path) -> None:
         world.registry.set_policy(order, signatures=signatures)
     order, signatures = world.ordered("policy", policy, "officer:ann", "officer:bob")
     world.registry.set_policy(order, signatures=signatures)
-    with pytest.raises(ApprovalMissing, match="1 of 2"):  # the owner does not count towards it
-        subject = {"public_key": line("team:carl"), "cause": "retired", "suspect_from": None}
-        order, signatures = world.ordered("revoke_key", subject, "officer:ann")
+    subject = {"public_key": line("team:carl"), "cause": "retired", "suspect_from": None}
+    order, signatures = world.ordered("revoke_key", subject, "officer:ann")
+    with pytest.raises(ApprovalMissing, match="1 of 2"):
         world.registry.revoke_key(order, signatures=signatures)
 
 

@@ -100,7 +100,9 @@ def test_a_table_changed_in_the_store_is_refused(world: World) -> None:
 def test_an_evaluation_of_something_else_is_refused(world: World, name: str) -> None:
     world.request(1)
     with pytest.raises(Tampered) as caught:
-        world.evaluate(1, world.evaluation(1, **{name: "other"}) if name != "model" else world.evaluation(1, model="churn"))
+        world.evaluate(
+            1, world.evaluation(1, **{name: "other"}) if name != "model" else world.evaluation(1, model="churn")
+        )
     assert caught.value.field == name
 
 

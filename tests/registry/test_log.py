@@ -132,7 +132,9 @@ def test_state_at_shows_what_was_in_effect_and_what_was_known(tmp_path: Path) ->
 def test_a_log_without_genesis_takes_nothing(world: World, tmp_path: Path) -> None:
     parts = {**world.parts(), "signer": world.signer}
     (tmp_path / "other").mkdir()
-    empty = Registry.open(f"sqlite:///{tmp_path / 'other' / 'db'}", ObjectStore(tmp_path / "other" / "store"), wall=parts["wall"])
+    empty = Registry.open(
+        f"sqlite:///{tmp_path / 'other' / 'db'}", ObjectStore(tmp_path / "other" / "store"), wall=parts["wall"]
+    )
     with pytest.raises(NotFound):
         empty.checkpoint()
     with pytest.raises(SettingsError, match="key"):
@@ -225,8 +227,8 @@ def test_another_history_of_the_same_length_stops_writes(world: World) -> None:
     shutil.move(world.folder / "store" / "checkpoints" / "2", world.folder / "two")
     world.reopen()
     world.request(5)
-    with pytest.raises(Tampered, match="another|not those"):
-        shutil.move(world.folder / "two", world.folder / "store" / "checkpoints" / "2")
+    shutil.move(world.folder / "two", world.folder / "store" / "checkpoints" / "2")
+    with pytest.raises(Tampered, match="not those"):
         world.registry.checkpoint()
     with pytest.raises(Tampered, match="not those"):
         world.reopen().state()

@@ -55,7 +55,8 @@ def test_a_segment_id_with_other_content_is_a_conflict(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"size": 9}, {"size": 11}, {"min_decided_at": "2026-01-05T09:00:00.000001Z"}, {"models": []}, {"note": 1}]
+    "changes",
+    [{"size": 9}, {"size": 11}, {"min_decided_at": "2026-01-05T09:00:00.000001Z"}, {"models": []}, {"note": 1}],
 )
 def test_a_segment_that_contradicts_itself_is_refused(world: World, changes: dict) -> None:
     with pytest.raises(DeclarationError):

@@ -305,7 +305,9 @@ def foreign(world: World, *, critical: bool, model: str | None) -> None:
     database.close()
 
 
-@pytest.mark.parametrize(("critical", "model"), [(True, "credit_risk"), (True, None), (True, "churn"), (False, "credit_risk")])
+@pytest.mark.parametrize(
+    ("critical", "model"), [(True, "credit_risk"), (True, None), (True, "churn"), (False, "credit_risk")]
+)
 def test_an_unknown_critical_kind_blocks_promotion_of_its_model_never_a_rollback(two: World, critical, model) -> None:
     two.version(3, baseline=(2, two.artifact(2)))
     two.move(3, "stage", "staging")

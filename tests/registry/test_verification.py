@@ -153,7 +153,11 @@ def test_an_inserted_row_is_named(full: World) -> None:
 
 
 def test_an_inserted_row_in_the_middle_is_found(full: World) -> None:
-    sql(full, "update entries set entry = -entry - 1 where entry >= 12", "update entries set entry = -entry where entry < 0")
+    sql(
+        full,
+        "update entries set entry = -entry - 1 where entry >= 12",
+        "update entries set entry = -entry where entry < 0",
+    )
     requested = parse_canonical(raw(full, 1)) | {"model": "churn"}
     sql(full, ("insert into entries values (12, ?, ?)", (canonical_json(requested), b"")))
     mend_hashes(full)
@@ -162,7 +166,9 @@ def test_an_inserted_row_in_the_middle_is_found(full: World) -> None:
 
 def test_two_rows_swapped_are_found(full: World) -> None:
     a, b = raw(full, 2), raw(full, 3)
-    sql(full, ("update entries set raw = ? where entry = 2", (b,)), ("update entries set raw = ? where entry = 3", (a,)))
+    sql(
+        full, ("update entries set raw = ? where entry = 2", (b,)), ("update entries set raw = ? where entry = 3", (a,))
+    )
     assert first(full) == 2
     mend_hashes(full)
     assert first(full) == 2
@@ -243,7 +249,10 @@ def test_missing_evidence_is_incomplete_and_not_tampered(full: World) -> None:
     assert report.problems[0].what == "An evidence object is missing."
 
 
-@pytest.mark.parametrize("kind", ["approval_given.payload", "approval_given.signature", "transition.reason", "candidate_evaluated.evaluation"])
+@pytest.mark.parametrize(
+    "kind",
+    ["approval_given.payload", "approval_given.signature", "transition.reason", "candidate_evaluated.evaluation"],
+)
 def test_changed_evidence_is_tampered_and_named(full: World, kind: str) -> None:
     name, field = kind.split(".")
     index, entry = next(
@@ -256,7 +265,9 @@ def test_changed_evidence_is_tampered_and_named(full: World, kind: str) -> None:
     assert report.problems[0].entry in {index, index - 1}  # a reason is named by the announcement first
 
 
-def test_a_rewritten_log_with_rewritten_checkpoints_fails_only_against_the_older_one(full: World, tmp_path: Path) -> None:
+def test_a_rewritten_log_with_rewritten_checkpoints_fails_only_against_the_older_one(
+    full: World, tmp_path: Path
+) -> None:
     """The operator himself, with every key: what only an outside copy of a checkpoint can show."""
     kept = (full.folder / "store" / "checkpoints" / "6").read_bytes()
     other = World(tmp_path / "other")
@@ -295,7 +306,9 @@ def test_a_forged_checkpoint_in_the_store_is_found(full: World) -> None:
     assert verify(full).status == "tampered"
 
 
-def test_a_quorum_of_witnesses_that_did_not_sign_is_unwitnessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quorum_of_witnesses_that_did_not_sign_is_unwitnessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     witness = Signer("witness.example", key("witness")).verifier.vkey
     plain = World.genesis
     monkeypatch.setattr(World, "genesis", lambda self: {**plain(self), "witnesses": {"vkeys": [witness], "quorum": 1}})

@@ -54,9 +54,7 @@ def member(name: str, *roles: str) -> Member:
     return Member(name, line(name), roles or ("approver", "officer"), (email(name),))
 
 
-def verdicts_of_table(
-    spec: Mapping[str, Any], evaluation: Mapping[str, Any], table: bytes
-) -> tuple[GateVerdict, ...]:
+def verdicts_of_table(spec: Mapping[str, Any], evaluation: Mapping[str, Any], table: bytes) -> tuple[GateVerdict, ...]:
     """Stands in for the statistics: the table says each gate's verdict."""
     said = json.loads(table)
     return tuple(
@@ -267,7 +265,9 @@ class World:
         self.approve(version, "canary", "production", model=model)
         self.move(version, "promote", "production", model)
 
-    def ordered(self, action: str, subject: Mapping[str, Any], *by: str, days: float = 7) -> tuple[bytes, dict[str, str]]:
+    def ordered(
+        self, action: str, subject: Mapping[str, Any], *by: str, days: float = 7
+    ) -> tuple[bytes, dict[str, str]]:
         """An order and the signatures under it."""
         order = self.registry.order(action, subject, days=days)
         return order, {name: sign(key(name), order, f"{action}@ml-platform") for name in by}

@@ -103,6 +103,22 @@ def test_slices_count_the_rows_that_have_the_value():
     assert Interval.from_json(found["term", "60"]["auc"]) == auc_interval(rows.scores[inside], rows.labels[inside])
 
 
+@pytest.mark.parametrize(("rows", "reported"), [(10, ["n"]), (9, [])])
+def test_a_value_of_under_ten_rows_is_not_a_slice(rows, reported):
+    table = evaluation_table(np.linspace(0.1, 0.9, 12), np.arange(12) % 2)
+    values = pa.table({"row_leaf": [leaf(row) for row in range(12)], "x": ["n"] * rows + [None] * (12 - rows)})
+    document = evaluate(SUBJECT, table, [], context(), slices=values).document
+    assert [one["value"] for one in document["slices"]] == reported
+
+
+def test_a_score_at_the_limit_counts_as_approved_everywhere():
+    table = evaluation_table([0.25] * 200, np.arange(200) % 2, groups={"g": ["a", "a", "b", "b"] * 50})
+    document = evaluate(SUBJECT, table, [], context(decision_above=0.25)).document
+    assert document["metrics"]["approval_rate"]["point"] == 1.0
+    assert [group["approval_rate"]["point"] for group in document["groups"]["g"]["groups"]] == [1.0, 1.0]
+    assert [group["approval_ratio"]["point"] for group in document["groups"]["g"]["groups"][1:]] == [1.0]
+
+
 def test_a_slice_of_one_class_says_so():
     rows = evaluation_table(np.linspace(0.1, 0.9, 30), np.arange(30) >= 15)
     half = pa.table({"row_leaf": [leaf(row) for row in range(30)], "x": ["n"] * 15 + ["p"] * 15})

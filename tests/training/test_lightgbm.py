@@ -144,6 +144,7 @@ def test_an_impossible_parameter_is_named_when_declared(wrong):
 
 def test_the_ends_of_parameters_are_possible():
     assert LightGBM(num_leaves=2, learning_rate=1, rounds=1, min_data_in_leaf=1, lambda_l2=0).rounds == 1
+    assert LightGBM(num_leaves=131_072, rounds=100_000).num_leaves == 131_072
 
 
 def test_another_objective_or_other_bytes_are_refused(native):

@@ -351,6 +351,12 @@ def test_verdicts_stand_by_name_whatever_the_order_of_the_declaration():
     assert [one.kind for one in found] == ["at_least", "brier_skill", "calibrated", "onnx_parity"]
 
 
+def test_a_verdict_in_json_has_its_interval_or_null():
+    measured, unmeasured = judge(AUC, table_with(50)), judge(NOT_WORSE, table_with(50))
+    assert Interval.from_json(measured.to_json()["metric"]) == measured.metric
+    assert unmeasured.to_json()["metric"] is None
+
+
 def test_two_gates_of_one_name_are_refused():
     with pytest.raises(DeclarationError, match="one name"):
         verdicts([AUC, at_least("auc", 0.6)], table_with(50), context())

@@ -1,0 +1,43 @@
+"""A small lender's folder, built only with ``mlp``: keys, a replay root, landed loans, a version in production."""
+
+from __future__ import annotations
+
+import pytest
+
+from ml_platform.simulation import LendingMarket
+from tests.cli.support import DECLARATION, MODELS, Shop, call
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """With both models declared and the loans landed; nothing trained yet."""
+    made = Shop(tmp_path_factory.mktemp("shop"))
+    made.code.mkdir()
+    (made.code / "cli_shop.py").write_text(DECLARATION)
+    LendingMarket(loans=6_000).write(made.folder / "market")
+    for principal in ("alice", "bob", "carol"):
+        assert call("keys", "new", "--principal", principal, "--out", made.key(principal)).code == 0
+    members = [part for one in ("alice", "bob") for part in ("--member", f"{one}={made.key(one)}.pub")]
+    made.must("init", "--kind", "replay", "--starts-at", "2010-07-01", *members)
+    for source in ("applications", "outcomes"):
+        made.must("land", source, made.folder / "market" / f"{source}.parquet", *MODELS)
+    return made
+
+
+@pytest.fixture(scope="session")
+def trained(shop: Shop) -> Shop:
+    """Version 1 of ``small`` is registered."""
+    shop.must("train", "small", "--as-of", "2010-01-01", *MODELS)
+    return shop
+
+
+@pytest.fixture(scope="session")
+def live(trained: Shop) -> Shop:
+    """Version 1 is in production by the approvals of two people, and June 2010 is decided."""
+    trained.must("promote", "small", 1, "--to", "staging", "--reason", "passed its gate")
+    for stage in ("canary", "production"):
+        for person in ("alice", "bob"):
+            trained.must("approve", "small", 1, "--to", stage, "--key", trained.key(person), "--reason", "looked at it")
+        trained.must("promote", "small", 1, "--to", stage, "--reason", "two agree", "--principal", "alice")
+    trained.must("score", "small", "--partition", "2010-06", *MODELS)
+    return trained
