@@ -142,7 +142,9 @@ def main() -> None:
             for _ in range(options.repeat):
                 for side, function in sides.items():
                     taken[side].append(seconds(function))
-            medians = {side: [statistics.median(column) for column in zip(*runs)] for side, runs in taken.items()}
+            medians = {
+                side: [statistics.median(column) for column in zip(*runs, strict=True)] for side, runs in taken.items()
+            }
             base = medians["DuckDB bare ASOF, no order"]
             for side, (wall, cpu) in medians.items():
                 leaks, wrong = checked.get(side, ("–", "–"))

@@ -188,7 +188,8 @@ class Model:
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Short names in model order: the request's columns, its derived columns, then each stored view's."""
-        return tuple(item.name for view in (self.request, *self.stored_views) for item in view.features)
+        views: tuple[RequestView | FeatureView, ...] = (self.request, *self.stored_views)
+        return tuple(item.name for view in views for item in view.features)
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:

@@ -15,7 +15,7 @@ __all__ = ["demo_blocks"]
 def demo_blocks(found: Mapping[str, Any]) -> list[Block]:
     """Versions, refused candidates, decisions by month, the trace of a declined loan, the audit log."""
     predictions, audit = found["predictions"], found["audit"]
-    total = f"{count(predictions['batch'])}, {count(predictions['flagged'])} flagged, {count(predictions['refused'])} refused"
+    total = ", ".join(f"{count(predictions[name])} {name}" for name in ("batch", "flagged", "refused"))
     return [
         Section(f"{found['model']}: versions"),
         Table(

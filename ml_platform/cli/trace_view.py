@@ -140,10 +140,7 @@ def _training_set(training_set: Document) -> list[Block]:
                 ("left out as immature", count(training_set["immature_rows"])),
                 ("left out, all reasons", left_out or "none"),
                 ("label", _label(training_set["label"])),
-                *(
-                    (f"known time of {name}", value(found))
-                    for name, found in training_set["label"]["known_times"].items()
-                ),
+                *((f"known time of {name}", value(found)) for name, found in known_times.items()),
                 ("source tables", table_versions(training_set["sources"])),
                 ("stored features", table_versions(training_set["features"])),
                 ("stored at", training_set["path"]),

@@ -107,7 +107,7 @@ def _in_order(found: pa.Table, rows: int, join: Join) -> pa.Table:
             field=join.view,
             next_step="Conform the history: each fact and correction stands in it once.",
         )
-    return found.combine_chunks().take(pa.array(position))
+    return found.combine_chunks().take(pa.array(position, pa.int64()))
 
 
 def _readable(history: History) -> Any:

@@ -101,7 +101,7 @@ def evaluate_candidate(platform: Platform, model: Model, key: str) -> Evaluation
         score=OnnxModel(artifact.part(ONNX_PART)).scores(matrix),
         native_score=model.trainer.predict(artifact.part(model.trainer.native_part), matrix),
         label=test.rows.column(model.label.column).to_numpy()[kept],
-        groups=_groups(platform, model, candidate, test.rows.take(pa.array(kept))),
+        groups=_groups(platform, model, candidate, test.rows.take(pa.array(kept, pa.int64()))),
         baseline_score=None if baseline is None else baseline.scores(platform, model, candidate, test)[kept],
     )
     document = evaluate(
@@ -127,9 +127,9 @@ class _TestPart:
         rule = snapshot.rule()
         leaves = rule.leaves(table, seeds_of(table, rule, snapshot.manifest["entity"], platform.subjects.seeds))
         keys = encode_table(table, [*model.entity.keys, model.request.time])
-        places = np.flatnonzero(pc.equal(table.column(SPLIT), TEST).to_numpy())
+        places = np.flatnonzero(pc.equal(table.column(SPLIT), pa.scalar(TEST)).to_numpy())
         return cls(
-            table.take(pa.array(places)),
+            table.take(pa.array(places, pa.int64())),
             [leaf for place in places if (leaf := leaves[place]) is not None],
             [keys[place] for place in places],
         )
@@ -228,7 +228,7 @@ def _groups(platform: Platform, model: Model, candidate: Candidate, rows: pa.Tab
 def _slices(model: Model, test: _TestPart, kept: npt.NDArray[np.int64]) -> pa.Table:
     """The categories of each row, for reports by slice."""
     names = [item.name for item in model.request.columns if item.kind == "category"]
-    rows = test.rows.select(names).take(pa.array(kept))
+    rows = test.rows.select(names).take(pa.array(kept, pa.int64()))
     leaves = pa.array([test.leaves[row] for row in kept], pa.binary(32))
     return rows.append_column("row_leaf", leaves)
 

@@ -158,7 +158,7 @@ def _inputs(platform: Platform, model: Model, candidate: Candidate) -> Inputs:
 
 def _result(platform: Platform, model: Model, key: str, snapshot: Snapshot) -> TrainingSetResult:
     table = snapshot.read(platform.objects)
-    train = int(pc.sum(pc.equal(table.column(SPLIT), TRAIN)).as_py() or 0)
+    train = int(pc.sum(pc.equal(table.column(SPLIT), pa.scalar(TRAIN))).as_py() or 0)
     manifest = snapshot.manifest
     return TrainingSetResult(
         model=model.name,
@@ -185,7 +185,7 @@ def train_candidate(platform: Platform, model: Model, key: str) -> TrainedModel:
     _same_declaration(model, candidate)
     snapshot = read_snapshot(platform.objects, snapshot_path(model.name, key))
     rows = snapshot.read(platform.objects)
-    part = rows.filter(pc.equal(rows.column(SPLIT), TRAIN))
+    part = rows.filter(pc.equal(rows.column(SPLIT), pa.scalar(TRAIN)))
     contract = build(
         resolve((model.request, *model.stored_views)),
         part,

@@ -22,6 +22,9 @@ EMPTY: Final = "none"  # a month without an accepted request
 def batch_asset(model: Model, sources: SourceKeys) -> dg.AssetsDefinition:
     """Scores a month. A rerun under the same version is a no-op.
 
+    After a promotion Dagster marks every month that another version decided as out of sync; it means just that. Nothing
+    acts on the mark: ``batch_schedule`` asks for the newest month only.
+
     Its code version is not the declaration's: a month that was decided stays decided when somebody edits the model.
     """
     spec = dg.AssetSpec(

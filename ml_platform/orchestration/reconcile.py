@@ -2,7 +2,8 @@
 
 The log is the truth; aliases, versions and candidates in Dagster follow it, whoever wrote it (a CLI, an automatic
 rollback, a job). An entry is reported once: what an asset already shows, by its newest ``ml/log_index``, is skipped,
-so a tick that died between reporting and storing its cursor is simply repeated.
+so a tick that died between reporting and storing its cursor is simply repeated. (A tick that falls between the moment
+a run has its version entered and the moment it reports that itself is early by one event, of the same data version.)
 """
 
 from __future__ import annotations

@@ -215,7 +215,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A consistent view; never blocks the writer."""
-        with self._transaction("BEGIN") as connection:
+        with self._transaction("BEGIN", consistent=True) as connection:
             yield Session(connection, lock=False)
 
     @contextmanager
@@ -225,9 +225,12 @@ class Database:
             yield Session(connection, lock=True)
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+    def _transaction(self, begin: str, *, consistent: bool = False) -> Iterator[sa.Connection]:
+        options: dict[str, Any] = {"begin": begin}
+        if consistent and self._engine.dialect.name != "sqlite":
+            options["isolation_level"] = "REPEATABLE READ"  # SQLite's readers have one view anyway
         try:
-            with self._engine.connect().execution_options(begin=begin) as connection, connection.begin():
+            with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except exc.IntegrityError as error:
             raise ConcurrentTransition(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from ml_platform.training.onnx import INPUT, OUTPUT
 
@@ -24,7 +27,7 @@ def with_surcharge(raw: bytes, feature: int, amount: float) -> bytes:
     graph = proto.graph
     for node in graph.node:
         node.output[:] = ["score_before" if name == OUTPUT else name for name in node.output]
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "charged": np.array([feature], np.int64),
         "amount": np.array([amount], np.float32),
         "one": np.array(1.0, np.float32),

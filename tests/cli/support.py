@@ -62,6 +62,7 @@ def shell(*arguments: object, folder: Path | None = None, **environment: str) ->
     """Runs a command line in a process of its own, its output piped."""
     done = subprocess.run(
         [sys.executable, "-m", "ml_platform.cli", *map(str, arguments)],
+        check=False,
         capture_output=True,
         text=True,
         cwd=folder,

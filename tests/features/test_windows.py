@@ -175,8 +175,7 @@ def test_every_cut_stands_on_its_own_and_continues_the_one_before(rows: Any, sta
     bounds = [start, start + length, start + 2 * length]
     whole = aggregate_changes(declared, table(rows), None, at(100 * SECOND))
     cuts = [
-        aggregate_changes(declared, table(rows), at(a * SECOND), at(b * SECOND))
-        for a, b in itertools.pairwise(bounds)
+        aggregate_changes(declared, table(rows), at(a * SECOND), at(b * SECOND)) for a, b in itertools.pairwise(bounds)
     ]
     for low, high, stored in [
         (bounds[0], bounds[1], cuts[0]),

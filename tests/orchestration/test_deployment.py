@@ -81,3 +81,9 @@ def test_the_environment_chooses_where_things_live(repository: Path, environ: di
     )
     found = done.stdout.strip()
     assert found.endswith(root) if root else found == ""
+
+
+def test_an_unknown_deployment_is_refused_by_name(repository: Path) -> None:
+    done = python(repository, "import resources", ML_PLATFORM_DEPLOYMENT="cloud")
+    assert done.returncode != 0
+    assert "Choose local or production" in done.stderr

@@ -1,0 +1,5 @@
+"""Contract suites that every implementation of a part must pass; for third parties too."""
+
+from ml_platform.testing.trainers import check_trainer
+
+__all__ = ["check_trainer"]
