@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 AS_OF, END = datetime(2010, 1, 1, tzinfo=UTC), datetime(2011, 7, 1, tzinfo=UTC)
 MONTHS = [f"{year}-{month:02d}" for year in (2010, 2011) for month in range(1, 13)][:18]
-LOANS_PER_RECORD = 1.78  # of the market's loans, so many apply for one that applies in these months
+LOANS_PER_RECORD = 1.96  # of the market's loans, so many apply for one that applies in these months
 REACH_MILLISECONDS = 100.0
 
 COLD = """
@@ -91,12 +91,12 @@ def rows_by_duckdb(root: Path) -> Callable[[object], object]:
 
 
 def rows_by_pandas(root: Path) -> Callable[[object], object]:
-    import pandas
+    import pandas as pd
 
     tables = [root / "lake" / "credit_risk" / name for name in ("predictions", "predictions_personal")]
 
     def find(one: object) -> object:
-        frames = [pandas.concat(map(pandas.read_parquet, sorted(table.rglob("*.parquet")))) for table in tables]
+        frames = [pd.concat(map(pd.read_parquet, sorted(table.rglob("*.parquet")))) for table in tables]
         return [frame[frame["prediction_id"] == one] for frame in frames]
 
     return find

@@ -98,7 +98,7 @@ def show_rich(console: Console, blocks: Iterable[Block]) -> None:
             console.print(Text(("" if first else "\n") + printable(block.title), style="bold"))
             indent = 2
         elif isinstance(block, Line):
-            console.print(Padding(Text(printable(block.text)), (0, 0, 0, indent)))
+            console.print(Padding(Text(printable(block.text)), (0, 0, 0, indent), expand=False))
         else:
             grid = RichTable(box=None, pad_edge=False, show_header=not isinstance(block, Fields), header_style="dim")
             if isinstance(block, Fields):
@@ -107,12 +107,12 @@ def show_rich(console: Console, blocks: Iterable[Block]) -> None:
                 rows: Iterable[Iterable[str]] = block.items
             else:
                 for header in block.headers:
-                    grid.add_column(printable(header), overflow="fold")
+                    grid.add_column(Text(printable(header)), overflow="fold")
                 rows = block.rows
                 if not block.rows:
-                    console.print(Padding(Text(printable(block.empty), style="dim"), (0, 0, 0, indent)))
+                    console.print(Padding(Text(printable(block.empty), style="dim"), (0, 0, 0, indent), expand=False))
                     continue
             for row in rows:
                 grid.add_row(*(Text(printable(cell) or NONE) for cell in row))
-            console.print(Padding(grid, (0, 0, 0, indent)))
+            console.print(Padding(grid, (0, 0, 0, indent), expand=False))
         first = False

@@ -97,7 +97,8 @@ def reconcile_sensor(models: Sequence[Model], *, interval_seconds: int = 30) -> 
 
 def _add_partitions(instance: dg.DagsterInstance, model: str, keys: Sequence[str]) -> None:
     name = candidates_name(model)
-    missing = [key for key in keys if not instance.has_dynamic_partition(name, key)]
+    there = set(instance.get_dynamic_partitions(name))
+    missing = [key for key in keys if key not in there]
     if missing:
         instance.add_dynamic_partitions(name, missing)
 

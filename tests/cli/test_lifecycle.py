@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from ml_platform.cli.blocks import plain_lines
+from ml_platform.cli.demo_view import demo_blocks
 from tests.cli.support import MODELS, Shop, call
 
 
@@ -214,3 +216,42 @@ def test_the_root_can_be_named_by_its_settings_file(shop: Shop, monkeypatch: pyt
 def test_the_actor_is_the_option_then_the_variable_then_the_launcher(live: Shop) -> None:
     moves = live.must("versions", "small")["versions"][0]["history"]
     assert [move["actor"] for move in moves] == ["service", "alice", "alice"]
+
+
+def test_a_view_is_materialised_for_months_that_are_over(live: Shop) -> None:
+    line = ("materialize", "purpose_history", *MODELS, "--start", "2009-06-01", "--end")
+    assert live.must(*line, "2009-08-01")["view"] == "purpose_history"
+    assert live.mlp(*line, "2010-08-01").code == 3
+
+
+def test_the_demo_shows_versions_refusals_months_and_the_trace(live: Shop, declined: tuple[str, int]) -> None:
+    interval = {"point": 0.7, "low": 0.6, "high": 0.8}
+    counts = {"accepted": 10, "declined": 2, "flagged": 1, "refused": 0}
+    version = {"version": 1, "as_of": "2010-01-01T00:00:00.000000Z", "training_rows": 3_265, "immature_rows": 5_674}
+    document = {
+        "model": "small",
+        "root": "r",
+        "versions": [
+            {**version, "auc": interval, "auc_next_half_year": interval, "training_set_digest": "sha256:" + "a" * 64}
+        ],
+        "refused_candidates": [{"name": "by_state", "refused": "at its gates", "reason": "The ratio is too low."}],
+        "predictions": {
+            "batch": 10,
+            **counts,
+            "months": [{"month": "2010-05", "version": 1, **counts, "psi_term": 1.28}],
+        },
+        "trace": live.must("trace", declined[0]),
+        "audit": {"entries": 9, "root": "sha256:b", "verified": True},
+        "seconds": 12.3,
+    }
+    text = "\n".join(plain_lines(demo_blocks(document)))
+    for wanted in (
+        "0.700 [0.600, 0.800]",
+        "5,674",
+        "The ratio is too low.",
+        "1.280",
+        "Proofs: proven",
+        "12.3 s",
+        "verified  yes",
+    ):
+        assert wanted in text, wanted

@@ -33,7 +33,7 @@ def driven(tmp_path: Path, artifact_parts: dict[str, bytes], repository: Path) -
 def test_a_run_killed_before_or_after_any_step_leaves_nothing_half_done(driven: Any) -> None:
     codes, errors = driven("killed")
     assert set(codes) == {-signal.SIGKILL}, errors[-4000:]
-    assert len(codes) > 60  # before and after each of more than thirty effects
+    assert len(codes) >= 40  # before and after each of at least twenty effects
 
 
 @pytest.mark.timeout(600)

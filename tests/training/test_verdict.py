@@ -42,7 +42,7 @@ DOWN = np.nextafter(0.55, 0)
 @pytest.mark.parametrize(
     ("point", "low", "positives", "expected"),
     [
-        (0.7, UP, 10, "pass"),
+        (0.7, UP, 20, "pass"),
         (0.7, 0.55, 99, "inconclusive"),  # the bound on the threshold is not beyond it
         (0.7, 0.55, 100, "fail"),
         (0.7, 0.50, 99, "inconclusive"),
@@ -65,7 +65,7 @@ def test_auc_passes_on_its_bound_fails_on_its_point_or_with_enough_positives(
 @pytest.mark.parametrize(
     ("point", "low", "positives", "expected"),
     [
-        (0.1, 1e-9, 10, "pass"),
+        (0.1, 1e-9, 20, "pass"),
         (0.1, 0.0, 99, "inconclusive"),
         (0.1, 0.0, 100, "fail"),
         (1e-9, -0.1, 99, "inconclusive"),
@@ -90,9 +90,9 @@ def test_skill_is_against_the_training_base_rate(monkeypatch):
 @pytest.mark.parametrize(
     ("error", "high", "slope", "positives", "expected"),
     [
-        (0.01, 0.02, (0.9, 1.1), 10, "pass"),  # at most: the threshold itself passes
-        (0.01, 0.02, (1.0, 1.1), 10, "pass"),
-        (0.01, 0.02, (0.9, 1.0), 10, "pass"),
+        (0.01, 0.02, (0.9, 1.1), 20, "pass"),  # at most: the threshold itself passes
+        (0.01, 0.02, (1.0, 1.1), 20, "pass"),
+        (0.01, 0.02, (0.9, 1.0), 20, "pass"),
         (0.01, np.nextafter(0.02, 1), (0.9, 1.1), 99, "inconclusive"),
         (0.01, np.nextafter(0.02, 1), (0.9, 1.1), 100, "fail"),
         (0.02, 0.03, (0.9, 1.1), 99, "inconclusive"),
@@ -175,7 +175,7 @@ def test_without_a_production_version_there_is_nothing_to_be_worse_than():
 @pytest.mark.parametrize(
     ("point", "low", "positives", "expected"),
     [
-        (0.0, np.nextafter(-0.03, 1), 10, "pass"),
+        (0.0, np.nextafter(-0.03, 1), 20, "pass"),
         (0.0, -0.03, 99, "inconclusive"),
         (0.0, -0.03, 100, "fail"),
         (-0.03, -0.1, 99, "inconclusive"),
@@ -377,3 +377,9 @@ def test_the_order_of_rows_changes_no_verdict():
     gates = [AUC, calibrated(), brier_skill()]
     assert verdicts(gates, tables[0], context()) == verdicts(gates, tables[1], context())
     assert tables[0].digest == tables[1].digest
+
+
+@pytest.mark.parametrize(("positives", "expected"), [(19, "inconclusive"), (20, "pass")])
+def test_with_fewer_than_twenty_positives_nothing_passes(monkeypatch, positives, expected):
+    monkeypatch.setattr(module, "auc_interval", lambda scores, labels: interval(0.9, 0.8))
+    assert judge(AUC, table_with(positives)).verdict == expected
