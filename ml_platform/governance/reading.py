@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from ml_platform.core.digests import document_digest, parse_canonical
+from ml_platform.core.digests import document_digest, parse_canonical, sha256_hex
 from ml_platform.core.errors import ArtifactCorrupt, DeclarationError, IntegrityError, NotFound, Tampered
 from ml_platform.core.objects import ObjectStore
 from ml_platform.features.definitions import path_of
@@ -38,7 +40,7 @@ def definition(objects: ObjectStore, digest: str) -> dict[str, Any]:
         NotFound: nothing is stored under it.
         Tampered: the stored bytes have another digest.
     """
-    return _document(lambda: objects.read(path_of(digest)), lambda found: document_digest("definition", found), digest)
+    return _document(lambda: objects.read(path_of(digest)), _definition_digest, digest)
 
 
 def evidence(objects: ObjectStore, digest: str) -> dict[str, Any]:
@@ -48,13 +50,24 @@ def evidence(objects: ObjectStore, digest: str) -> dict[str, Any]:
         NotFound: nothing is stored under it.
         Tampered: the stored bytes have another digest, or are no document.
     """
-    return _document(lambda: objects.get(digest), lambda _: digest, digest)
+    return _document(lambda: objects.get(digest), sha256_hex, digest)
 
 
-def _document(read: Callable[[], bytes], name: Callable[[dict[str, Any]], str], digest: str) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _names(name: Callable[[bytes], str], raw: bytes, digest: str) -> bool:
+    """Whether stored bytes are a canonical document of this digest; equal bytes are judged once."""
+    return isinstance(parse_canonical(raw), dict) and name(raw) == digest
+
+
+def _definition_digest(raw: bytes) -> str:
+    return document_digest("definition", json.loads(raw))
+
+
+def _document(read: Callable[[], bytes], name: Callable[[bytes], str], digest: str) -> dict[str, Any]:
     try:
-        found = parse_canonical(read())
-        if isinstance(found, dict) and name(found) == digest:
+        raw = read()
+        if _names(name, raw, digest):
+            found: dict[str, Any] = json.loads(raw)
             return found
     except (ValueError, DeclarationError, ArtifactCorrupt):
         pass

@@ -100,7 +100,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, small: Model, hopeless: Mode
     people = {"ada": ["ada@example.org"], "bob": ["bob@example.org"]}
     created = Platform.create(root, kind="replay", member_keys=people, published_seed=b"1" * 32, starts_at=AS_OF)
     created.registry.close()
-    LendingMarket(loans=6_000).write(folder / "market")
+    LendingMarket(loans=36_000).write(folder / "market")
     resource = PlatformResource(root=str(root), code=str(folder))
     models = (hopeless, small)
     made = World(root, resource, new_instance(folder / "dagster"), definitions(models, resource), models)

@@ -96,7 +96,7 @@ def scored(world, promoted: str) -> str:
 
 def test_landing_a_file_twice_adds_nothing(world) -> None:
     before = world.shown("sources", "applications")[-1]
-    assert before.metadata["ml/added"].value == before.metadata["dagster/row_count"].value == 6_000
+    assert before.metadata["ml/added"].value == before.metadata["dagster/row_count"].value == 36_000
     assert before.tags["dagster/data_version"] == str(before.metadata["ml/table_version"].value)
     world.land(world.root.parent / "market")
     after = world.shown("sources", "applications")[-1]
