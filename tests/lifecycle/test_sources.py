@@ -56,7 +56,7 @@ def test_reading_sees_only_what_was_known(empty: Platform, market: Path) -> None
                 [t, t.slice(0, 1).set_column(1, "defaulted", pa.array([9], t["defaulted"].type))]
             ),
             DuplicateKeys,
-            "",
+            "differ",
         ),
         (lambda t: t.set_column(0, "loan_id", pa.nulls(t.num_rows, pa.int64())), DataError, "loan_id"),
     ],
