@@ -10,7 +10,7 @@ import secrets as randomness
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ml_platform.core.clock import Clock, ReplayClock, WallClock
 from ml_platform.core.delta import Lake
-from ml_platform.core.errors import Conflict, SettingsError
+from ml_platform.core.errors import Conflict, DeclarationError, SettingsError
 from ml_platform.core.files import write_atomically
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.settings import Settings, load_settings, settings_path
@@ -144,6 +144,7 @@ class Platform:
         *,
         kind: RootKind,
         members: Sequence[Member] = (),
+        member_emails: Mapping[str, Sequence[str]] | None = None,
         member_keys: Mapping[str, Sequence[str]] | None = None,
         policy: Mapping[str, Any] | None = None,
         published_seed: bytes | None = None,
@@ -157,6 +158,8 @@ class Platform:
             root: an empty or absent folder.
             kind: ``wall`` or ``replay``, for ever.
             members: the first people; their keys were made elsewhere.
+            member_emails: principal → e-mails of these people, by which commit authors are recognised; the log holds
+                salted commitments only.
             member_keys: instead: principal → e-mails, for whom keys are made under ``secrets/people/``.
             policy: the first policy; ``DEFAULT_POLICY`` if none is given.
             published_seed: the root seed of a replay root that everybody may know (a demo); random and private if none.
@@ -186,7 +189,7 @@ class Platform:
                 log_vkey=keeper.log_signer().key.verifier.vkey,
                 service_key=keeper.public_line("service"),
                 evaluator_key=keeper.public_line("evaluator"),
-                members=[*members, *_make_people(keeper, member_keys or {})],
+                members=[*_known_by(keeper, members, member_emails or {}), *_make_people(keeper, member_keys or {})],
                 policy=policy or DEFAULT_POLICY,
                 threshold=threshold,
             )
@@ -242,6 +245,27 @@ class Platform:
         if genesis is None:
             raise SettingsError("The registry has no genesis.", field="registry", next_step="Restore it from a backup.")
         return genesis.root_id
+
+
+def _known_by(keeper: Secrets, members: Sequence[Member], emails: Mapping[str, Sequence[str]]) -> list[Member]:
+    strangers = sorted(set(emails) - {member.principal for member in members})
+    if strangers:
+        raise DeclarationError(
+            f"E-mails of people who are no members: {', '.join(strangers)}.",
+            field="member_emails",
+            next_step="Name a member for each.",
+        )
+    salt = keeper.email_salt
+    return [
+        replace(
+            member,
+            emails=(
+                *member.emails,
+                *(genesis_rules.email_commitment(salt, email) for email in emails.get(member.principal, ())),
+            ),
+        )
+        for member in members
+    ]
 
 
 def _make_people(keeper: Secrets, people: Mapping[str, Sequence[str]]) -> list[Member]:

@@ -23,7 +23,7 @@ __all__ = ["Server", "environment"]
 _POLL_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 15.0
 _START_SECONDS: Final = 120.0
-_TELEMETRY: Final = "telemetry:\n  enabled: false\n"
+_TELEMETRY: Final = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
 def environment(settings_file: Path, folder: Path, environ: Mapping[str, str]) -> dict[str, str]:

@@ -64,6 +64,14 @@ def init(
             "--member", metavar="ID=FILE", help="An officer and approver with the file of the public key; repeatable."
         ),
     ],
+    email: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--email",
+            metavar="ID=ADDRESS",
+            help="A member's e-mail, by which commit authors are recognised; one a member. Kept as a salted commitment.",
+        ),
+    ] = None,
     kind: Annotated[
         str, typer.Option("--kind", parser=parse_root_kind, metavar="KIND", help="wall or replay, for ever.")
     ] = "wall",
@@ -93,6 +101,7 @@ def init(
         session.root,
         kind=kind,  # type: ignore[arg-type]  # the parser has checked it
         members=[_member(principal, Path(file)) for principal, file in parse_pairs(member, "--member").items()],
+        member_emails={principal: [address] for principal, address in parse_pairs(email, "--email").items()},
         unavailable=parse_pairs(unavailable, "--unavailable"),
         threshold=threshold,
         starts_at=starts_at,

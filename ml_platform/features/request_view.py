@@ -38,7 +38,8 @@ class RequestView(Declaration):
     """What arrives with the request; in training it is read from ``source``.
 
     ``time`` is the request time T: stored features are those known at T, and ages count from T. A derived feature is
-    an expression over the view's own columns, null where its inputs are (see ``expressions``).
+    an expression over the view's own columns, null where its inputs are (see ``expressions``). Features stand in the
+    order of their names, whatever the order of declaration: equal digest means equal matrix.
 
     Raises:
         DeclarationError: names the field and the choices.
@@ -55,11 +56,11 @@ class RequestView(Declaration):
 
     def __post_init__(self) -> None:
         check_name(self.name, field="name")
-        object.__setattr__(self, "columns", tuple(self.columns))
+        object.__setattr__(self, "columns", tuple(sorted(self.columns, key=lambda column: column.name)))
         kinds = {column.name: column.kind for column in self.columns}
         parsed = {
             name: text if isinstance(text, Expression) else parse(text, kinds, field=name)
-            for name, text in self.derived.items()
+            for name, text in sorted(self.derived.items())
         }
         object.__setattr__(self, "derived", parsed)
         for key in self.entity.keys:

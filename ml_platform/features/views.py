@@ -67,6 +67,9 @@ class FeatureView(Declaration):
         check_name(self.name, field="name")
         for attribute in ("aggregations", "columns", "inputs", "tie_break"):
             object.__setattr__(self, attribute, tuple(getattr(self, attribute)))
+        # In the order of names: equal digest means equal matrix.
+        object.__setattr__(self, "aggregations", tuple(sorted(self.aggregations, key=lambda item: item.feature)))
+        object.__setattr__(self, "columns", tuple(sorted(self.columns, key=lambda item: item.name)))
         self._check_form()
         history = self.history
         for key in self.entity.keys:

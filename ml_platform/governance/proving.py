@@ -128,14 +128,7 @@ def prove_record(parts: Parts, found: FoundRecord, contract: Contract) -> Record
     personal = readable(tables, lambda: section_from_row(personal_row, contract).to_bytes())
     leaf = readable(tables, lambda: leaf_from_rows(found.header, personal_row, contract))
     segment, root = found.segment, bytes.fromhex(found.segment.root.removeprefix("sha256:"))
-    tree = tree_of(parts.objects.read(tiles_path(segment.id)))
-    index, path = inclusion_path(tree, leaf, root, field=found.prediction_id)
-    if (index, tree.size, segment.id) != (found.leaf_index, segment.size, found.header["segment_id"]):
-        raise Tampered(
-            "The record's place in its segment is not the one that its table says.",
-            field=found.prediction_id,
-            next_step="Restore the table from a backup.",
-        )
+    index, path = _segment_path(parts, found, leaf, root)
     sealing, checkpoint = _sealing(parts, found)
     return RecordProof(
         header=header.to_bytes(),
@@ -145,12 +138,26 @@ def prove_record(parts: Parts, found: FoundRecord, contract: Contract) -> Record
         leaf=leaf,
         segment=segment.id,
         index=index,
-        size=tree.size,
+        size=segment.size,
         path=tuple(path),
         root=root,
         sealing=sealing,
         checkpoint=checkpoint,
     )
+
+
+def _segment_path(parts: Parts, found: FoundRecord, leaf: bytes, root: bytes) -> tuple[int, list[bytes]]:
+    """Index and path of the leaf in its segment's tree, which must be those that table and segment name."""
+    segment = found.segment
+    tree = tree_of(parts.objects.read(tiles_path(segment.id)))
+    index, path = inclusion_path(tree, leaf, root, field=found.prediction_id)
+    if (index, tree.size, segment.id) != (found.leaf_index, segment.size, found.header["segment_id"]):
+        raise Tampered(
+            "The record's place in its segment is not the one that its table says.",
+            field=found.prediction_id,
+            next_step="Restore the table from a backup.",
+        )
+    return index, path
 
 
 def _sealing(parts: Parts, found: FoundRecord) -> tuple[InclusionProof | None, Checkpoint | None]:

@@ -24,7 +24,7 @@ from ml_platform.registry.candidates import EVALUATION_NAMESPACE
 from ml_platform.registry.sshsig import verify
 from ml_platform.serving import FoundRecord, RecordReader
 from ml_platform.serving.tables import SEGMENTS
-from ml_platform.training import load_artifact
+from ml_platform.training import Artifact, load_artifact
 
 __all__ = ["TRACE_FORMAT", "Trace", "trace", "trace_entity"]
 
@@ -65,44 +65,27 @@ def trace(parts: Parts, prediction_id: str) -> Trace:
         Tampered: names what is not what was recorded, sealed or signed.
     """
     found = _find(parts, prediction_id)
-    artifact = _artifact(parts, found)
-    contract, state = artifact.contract, parts.registry.state()
-    if contract.digest != found.header["contract_digest"]:
-        raise Tampered(
-            "The record names another contract than its artifact holds.",
-            field="contract_digest",
-            next_step="Restore the table of predictions from a backup.",
-        )
-    proof = prove_record(parts, found, contract)
-    version = state.version(found.header["model"], found.header["version"])
-    if version.digests.artifact != found.header["artifact_digest"]:
-        raise Tampered(
-            f"The record names another artifact than version {version.number} has in the log.",
-            field="artifact_digest",
-            next_step="Restore the registry or the table from a backup.",
-        )
-    decided_at, recorded_at = format_utc(found.header["decided_at"]), format_utc(found.header["recorded_at"])
-    lineage = VersionEvidence.load(parts, version)
+    artifact, state = _artifact(parts, found), parts.registry.state()
+    proof = prove_record(parts, found, artifact.contract)
+    version = _deciding_version(state, found, artifact)
+    contract, lineage = artifact.contract, VersionEvidence.load(parts, version)
+    decided_at, model = format_utc(found.header["decided_at"]), state.model(version.model)
     return Trace(
         {
             "format": TRACE_FORMAT,
             "prediction": readable("the record", lambda: prediction_section(found, contract, artifact.decision)),
             "features": readable("the record", lambda: features_section(found, contract)),
             "batch": batch_section(parts, found),
-            "version": {
-                **_version(parts, version, decided_at),
-                "stage_at_decision": stage_at(version, decided_at),
-                "stage_at_decision_as_known_then": stage_at(version, decided_at, recorded_at),
-            },
+            "version": _version(parts, version, found),
             "training_set": lineage.training_set(parts.objects),
             "feature_definitions": dict(lineage.definitions),
             **_run(lineage),
             "metrics": lineage.evaluation["metrics"],
             "gates": _gates(parts, state, version, lineage),
-            "approvals": approvals_of(parts, state.model(version.model), version),
+            "approvals": approvals_of(parts, model, version),
             "authorship": authorship_of(state, version),
             "proofs": proof.to_json(),
-            "later": later_events(parts, state, state.model(version.model), version, decided_at),
+            "later": later_events(parts, state, model, version, decided_at),
         }
     )
 
@@ -170,21 +153,43 @@ def _kept(parts: Parts) -> str:
     return f"Kept are {size} decisions, decided from {start} to {end}."
 
 
-def _artifact(parts: Parts, found: FoundRecord) -> Any:
+def _artifact(parts: Parts, found: FoundRecord) -> Artifact:
     try:
         return load_artifact(parts.objects, found.header["artifact_digest"])
     except ArtifactCorrupt as error:
         raise Tampered(error.what, field="artifact", next_step=error.next_step) from error
 
 
-def _version(parts: Parts, version: VersionState, decided_at: str) -> dict[str, Any]:
+def _deciding_version(state: State, found: FoundRecord, artifact: Artifact) -> VersionState:
+    """The version that the record names, if record, artifact and log agree about it."""
+    header = found.header
+    version = state.version(header["model"], header["version"])
+    named = {
+        "artifact_digest": (header["artifact_digest"], version.digests.artifact),
+        "contract_digest": (header["contract_digest"], artifact.contract.digest),
+        "contract": (artifact.contract.digest, version.digests.contract),
+    }
+    for name, (one, other) in named.items():
+        if one != other:
+            raise Tampered(
+                f"Record, artifact and log do not name the same {name} of version {version.number}.",
+                field=name,
+                next_step="Restore the table of predictions, the artifact or the registry from a backup.",
+            )
+    return version
+
+
+def _version(parts: Parts, version: VersionState, found: FoundRecord) -> dict[str, Any]:
     entry = parts.registry.entry(version.registered)
+    decided_at, recorded_at = format_utc(found.header["decided_at"]), format_utc(found.header["recorded_at"])
     return {
         "number": version.number,
         "candidate": version.candidate,
         "risk_class": version.risk_class,
         "registered": {"log_index": entry.index, "at": entry.recorded_at, "by": entry.body["registered_by"]},
         "baseline": version.baseline,
+        "stage_at_decision": stage_at(version, decided_at),
+        "stage_at_decision_as_known_then": stage_at(version, decided_at, recorded_at),
         "stage_now": version.stage,
         "stage_history": stage_history(parts, version, decided_at),
         "spec": version.digests.spec,

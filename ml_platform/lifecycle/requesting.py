@@ -135,10 +135,10 @@ def request_candidate(
             next_step="Ask for a time that has come.",
         )
     publish_definitions(platform, model)
-    materialize_model_views(platform, model, end=as_of)
     versions = source_versions(platform, model.sources)
+    materialize_model_views(platform, model, end=as_of)
     folder = code or Path.cwd()
-    state = CodeState.of(folder)
+    state = CodeState.of(folder, exclude=platform.root)
     lock = _lock_digest(folder)
     candidate = Candidate(
         model=model.name,

@@ -148,8 +148,9 @@ def _same_declaration(model: Model, candidate: Candidate) -> None:
 
 
 def _inputs(platform: Platform, model: Model, candidate: Candidate) -> Inputs:
+    # The binding by name, not by path: equal inputs give an equal manifest wherever the root lies.
     sources = {
-        name: SourceInput(source["definition"], int(source["table_version"]), platform.lake.uri(source["table"]))
+        name: SourceInput(source["definition"], int(source["table_version"]), f"lake:{source['table']}")
         for name, source in candidate.sources.items()
         if name in {model.request.source.name, model.label.outcome.name}
     }

@@ -79,7 +79,7 @@ class DemoRoot:
             ).registry.close()
         home = path / "dagster"
         if not (home / "dagster.yaml").exists():
-            write_atomically(home / "dagster.yaml", b"telemetry:\n  enabled: false\n")
+            write_atomically(home / "dagster.yaml", b"telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
         os.environ["DAGSTER_HOME"] = str(home)
         resource = PlatformResource(root=str(path), code=str(folder))
         return cls(path, folder, models, resource, dg.DagsterInstance.get(), definitions(models, resource))

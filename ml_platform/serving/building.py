@@ -51,7 +51,7 @@ def binary_column(values: Sequence[bytes] | npt.NDArray[np.uint8], width: int) -
 def _texts(matrix: npt.NDArray[np.uint8]) -> pa.Array[Any]:
     rows, width = matrix.shape
     offsets = np.arange(rows + 1, dtype=np.int32) * width
-    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(matrix.tobytes()))
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets.tobytes()), pa.py_buffer(matrix.tobytes()))
 
 
 def hex_texts(raw: npt.NDArray[np.uint8]) -> pa.Array[Any]:
@@ -157,7 +157,7 @@ class RecordBuilder:
             "request_time": prepared.times,
             "flags": prepared.flags.arrow(),
             **{output_column(name): pa.array(values) for name, values in decided.outputs.items()},
-            "decision": pa.array(decided.decision_texts, pa.string()).take(pa.array(decided.decisions)),
+            "decision": pa.array(decided.decision_texts, pa.string()).take(decided.decisions),
             "reasons": decided.reasons.arrow(),
             "salt": binary_column(salts, 32),
             "commitment": binary_column(committed, 32),
@@ -203,7 +203,7 @@ def leaf_hashes(header: Header, rows: pa.Table, first_seq: int) -> list[bytes]:
     ids = fixed_bytes(binary_matrix(rows.column("id"), ID_BYTES))
     after = Constant(encode_row([("bytes", header.pair_of), ("text", header.writer)]), rows.num_rows)
     seq = fixed("i64", np.arange(first_seq, first_seq + rows.num_rows, dtype=np.int64))
-    section = [
+    section: list[Part] = [
         Constant(encode_value("text", SUBJECT_ROLE), rows.num_rows),
         fixed_bytes(binary_matrix(rows.column("commitment"), 32)),
     ]

@@ -118,9 +118,10 @@ class PartitionWriter:
             return
         try:
             if self._open is None:
+                repeating: Any = list(self.repeating)  # the stubs know a bool only
                 self._filesystem.create_dir(self._folder, recursive=True)
                 self._open = pq.ParquetWriter(
-                    self._unfinished, self.schema, filesystem=self._filesystem, use_dictionary=list(self.repeating)
+                    self._unfinished, self.schema, filesystem=self._filesystem, use_dictionary=repeating
                 )
             self._open.write_table(table, row_group_size=ROW_GROUP_ROWS)
         except OSError as error:
@@ -163,7 +164,7 @@ def commit_files(writer: PartitionWriter, *, at_us: int, metadata: Mapping[str, 
     """
     from deltalake import CommitProperties, DeltaTable, Transaction
     from deltalake.exceptions import DeltaError
-    from deltalake.transaction import AddAction
+    from deltalake.transaction import AddAction, RemoveAction
 
     if writer.done is not None:
         return writer.done
@@ -177,7 +178,7 @@ def commit_files(writer: PartitionWriter, *, at_us: int, metadata: Mapping[str, 
         _create_table(writer)
         delta = DeltaTable(writer.lake.uri(writer.name))
         _add_columns(delta, writer)
-        actions = [
+        actions: list[AddAction | RemoveAction] = [
             AddAction(
                 path=file.path,
                 size=file.size,

@@ -135,7 +135,8 @@ class RecordReader:
             index = entity_index(seed, model=model, month=month, entity_key=None if personal else encoded)
             where = (ds.field("month") == month) & (ds.field("model") == model)
             where &= ds.field("entity_index") == index.hex()
-            found += data.to_table(columns=["prediction_id"], filter=where).column("prediction_id").to_pylist()
+            table = data.to_table(columns=["prediction_id"], filter=where)
+            found += [str(text) for text in table.column("prediction_id").to_pylist()]
         return sorted(text for text in found if self._complete(text, model))
 
     def _complete(self, text: str, model: str) -> bool:
@@ -172,5 +173,5 @@ def segment_ids(lake: Lake, intent: Intent) -> npt.NDArray[np.uint8]:
     texts: pa.ChunkedArray[Any] = lake.read(
         predictions_table(intent.model), columns=["prediction_id"], where=where
     ).column("prediction_id")
-    raw = b"".join(id_bytes(text) for text in texts.to_pylist())
+    raw = b"".join(id_bytes(str(text)) for text in texts.to_pylist())
     return np.frombuffer(raw, np.uint8).reshape(-1, 16)

@@ -45,7 +45,7 @@ class TextLists:
         return Coded(self.codes, [encode_value("texts", texts) for texts in self.lists])
 
     def arrow(self) -> pa.Array[Any]:
-        return pa.array([list(texts) for texts in self.lists], pa.list_(pa.string())).take(pa.array(self.codes))
+        return pa.array([list(texts) for texts in self.lists], pa.list_(pa.string())).take(self.codes)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Preparer:
 
 
 def _rows(table: pa.Table, kept: npt.NDArray[np.int64]) -> pa.Table:
-    return table if len(kept) == table.num_rows else table.take(pa.array(kept))
+    return table if len(kept) == table.num_rows else table.take(kept)
 
 
 def _taken(values: list[bytes], kept: npt.NDArray[np.int64]) -> list[bytes]:

@@ -164,6 +164,8 @@ def entity_index(seed: bytes, *, model: str, month: str, entity_key: bytes | Non
     """The key under which the decisions about an entity of a month are found: HMAC(seed, tag ‖ model ‖ month).
 
     Args:
+        seed: of the subject, or the shared one of the entity.
+        model: its name.
         month: ``YYYY-MM`` of ``decided_at``.
         entity_key: None for a personal entity, whose seed is its own; the ``row/1`` bytes of the key otherwise,
             because entities that are not personal share one seed.

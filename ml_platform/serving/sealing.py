@@ -78,9 +78,7 @@ class Sealer:
         return segment
 
     @contextmanager
-    def _writer(
-        self, name: str, schema: pa.Schema, partition: Mapping[str, str]
-    ) -> Iterator[PartitionWriter]:
+    def _writer(self, name: str, schema: pa.Schema, partition: Mapping[str, str]) -> Iterator[PartitionWriter]:
         writer = PartitionWriter(
             self.lake,
             name,
@@ -166,7 +164,7 @@ class Sealer:
         start = 0
         with (
             self._writer(name, tables.HEADER_SCHEMA, self._by_date()) as writer,
-            pa.OSFile(str(path)) as source,
+            pa.OSFile(str(path), "rb") as source,
             pa.ipc.open_stream(source) as stream,
         ):
             for batch in stream:
@@ -222,7 +220,7 @@ class Sealer:
         name = tables.quarantine_table(intent.model)
         with self._writer(name, schema, self._by_date()) as writer:
             for block in quarantine.blocks():
-                columns = {name: block.column(name) for name in ("field", "rule", "kind")}
+                columns: dict[str, Any] = {name: block.column(name) for name in ("field", "rule", "kind")}
                 columns["row_index"] = hex_texts(binary_matrix(block.column("row_index"), 32))
                 arrays = [
                     columns[item.name]
@@ -277,8 +275,9 @@ def _matrix(hashes: list[bytes]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
 
 
-def _repeated(value: object, kind: pa.DataType, rows: int) -> pa.Array[Any]:
-    return pa.nulls(rows, kind) if value is None else pa.repeat(pa.scalar(value, kind), rows)
+def _repeated(value: object, kind: pa.DataType, rows: int) -> Any:
+    anything: Any = pa  # the stubs know only literal types of Arrow
+    return anything.nulls(rows, kind) if value is None else anything.repeat(anything.scalar(value, kind), rows)
 
 
 def _check_unique(ids: npt.NDArray[np.uint8]) -> None:
@@ -287,6 +286,6 @@ def _check_unique(ids: npt.NDArray[np.uint8]) -> None:
 
 
 def _write_personal(writer: PartitionWriter, block: pa.Table, ids: npt.NDArray[np.uint8]) -> None:
-    texts = {"prediction_id": id_texts(ids), "salt": block.column("salt").cast(pa.binary())}
+    texts: dict[str, Any] = {"prediction_id": id_texts(ids), "salt": block.column("salt").cast(pa.binary())}
     arrays = [texts[item.name] if item.name in texts else block.column(item.name) for item in writer.schema]
     writer.write(pa.Table.from_arrays(arrays, schema=writer.schema))

@@ -38,8 +38,8 @@ def sorted_order(matrix: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     order = np.argsort(word)
     ordered = word[order]
     if (ordered[1:] != ordered[:-1]).all():
-        return order
-    return np.lexsort(matrix.T[::-1])
+        return np.asarray(order, np.int64)
+    return np.asarray(np.lexsort(matrix.T[::-1]), np.int64)
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Spool:
     def _sorted(self, table: pa.Table) -> tuple[pa.Table, npt.NDArray[np.uint8]]:
         matrix = binary_matrix(table.column(self.key), self._width(table))
         order = sorted_order(matrix)
-        return table.take(pa.array(order)), matrix[order]
+        return table.take(order), matrix[order]
 
     def _spill(self, table: pa.Table) -> None:
         ordered, matrix = self._sorted(table)
@@ -115,7 +115,7 @@ class Spool:
         for writer in self._files.values():
             writer.close()
         for number in sorted(self._files):
-            with pa.OSFile(str(self._path(number))) as stream:
+            with pa.OSFile(str(self._path(number)), "rb") as stream:
                 table = pa.ipc.open_stream(stream).read_all()
             self._path(number).unlink()
             yield self._sorted(table)[0]

@@ -43,10 +43,15 @@ __all__ = [
 _US: Final = pa.timestamp("us", "UTC")
 _TEXTS: Final = pa.list_(pa.string())
 
+
+def _schema(columns: list[tuple[str, pa.DataType]]) -> pa.Schema:
+    return pa.schema(columns)
+
+
 SEGMENTS: Final = "index/segments"
 ENTITIES: Final = "index/entities"
 
-HEADER_SCHEMA: Final = pa.schema(
+HEADER_SCHEMA: Final = _schema(
     [
         ("prediction_id", pa.string()),
         ("root_id", pa.string()),
@@ -73,7 +78,7 @@ HEADER_SCHEMA: Final = pa.schema(
         ("leaf_index", pa.int64()),
     ]
 )
-QUARANTINE_SCHEMA: Final = pa.schema(
+QUARANTINE_SCHEMA: Final = _schema(
     [
         ("partition", pa.string()),
         ("revision", pa.int64()),
@@ -86,10 +91,8 @@ QUARANTINE_SCHEMA: Final = pa.schema(
         ("kind", pa.string()),
     ]
 )
-ENTITY_SCHEMA: Final = pa.schema(
-    [("entity_index", pa.string()), ("bucket", pa.int64()), ("prediction_id", pa.string())]
-)
-SEGMENT_SCHEMA: Final = pa.schema(
+ENTITY_SCHEMA: Final = _schema([("entity_index", pa.string()), ("bucket", pa.int64()), ("prediction_id", pa.string())])
+SEGMENT_SCHEMA: Final = _schema(
     [
         ("segment_id", pa.string()),
         ("model", pa.string()),
@@ -141,7 +144,16 @@ def output_column(name: str) -> str:
     return f"output_{name}"
 
 
-_UNIQUE: Final = {"prediction_id", "seq", "commitment", "leaf_index", "salt", "entity_index", "row_index", "request_time"}
+_UNIQUE: Final = {
+    "prediction_id",
+    "seq",
+    "commitment",
+    "leaf_index",
+    "salt",
+    "entity_index",
+    "row_index",
+    "request_time",
+}
 
 
 def repeating_columns(schema: pa.Schema) -> list[str]:

@@ -41,16 +41,17 @@ class CodeState:
     authors: tuple[str, ...] | Absent
 
     @classmethod
-    def of(cls, path: Path, *, since: str | None = None) -> CodeState:
+    def of(cls, path: Path, *, since: str | None = None, exclude: Path | None = None) -> CodeState:
         """Reads the state of a folder.
 
         Args:
             path: the code location.
             since: the previous production version's commit; its successors' authors are asked for.
+            exclude: a folder whose files are no code, such as the platform's root, where there is no Git to say so.
         """
         git = _Git.find(path)
         if isinstance(git, Absent):
-            return cls(git, git, git, _tree(path, sorted(_walk(path))), git)
+            return cls(git, git, git, _tree(path, sorted(_walk(path, exclude))), git)
         commit = git.run("rev-parse", "HEAD")
         branch = git.run("symbolic-ref", "--short", "HEAD")
         return cls(
@@ -108,9 +109,14 @@ class _Git:
         return self.run("merge-base", "--is-ancestor", commit, "HEAD") is not None
 
 
-def _walk(path: Path) -> list[str]:
+def _walk(path: Path, exclude: Path | None) -> list[str]:
     """Files below a folder without Git: no hidden ones, no compiled ones."""
-    relative = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    left_out = None if exclude is None else exclude.resolve()
+    relative = (
+        file.relative_to(path)
+        for file in path.rglob("*")
+        if file.is_file() and (left_out is None or left_out not in file.resolve().parents)
+    )
     return [
         name.as_posix()
         for name in relative

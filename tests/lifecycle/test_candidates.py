@@ -38,13 +38,20 @@ def test_equal_inputs_give_the_same_candidate_and_code_another(landed: Platform,
     assert request_candidate(landed, quick, AS_OF, code=code).key != first.key
 
 
+def test_the_roots_own_files_are_no_code(landed: Platform, quick: Model) -> None:
+    folder = landed.root.parent
+    first = request_candidate(landed, quick, AS_OF, code=folder)
+    (landed.root / "note.txt").write_text("something that a run left in the root")
+    assert request_candidate(landed, quick, AS_OF, code=folder).key == first.key
+
+
 def test_the_future_of_the_platforms_clock_cannot_be_asked_for(landed: Platform, quick: Model, code: Path) -> None:
     with pytest.raises(DataError, match="as_of"):
         request_candidate(landed, quick, datetime(2010, 1, 1, 0, 0, 1, tzinfo=UTC), code=code)
 
 
 def test_a_source_that_was_never_landed_is_named(empty: Platform, quick: Model, code: Path) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="Land it first"):
         request_candidate(empty, quick, AS_OF, code=code)
 
 

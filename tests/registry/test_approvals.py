@@ -141,6 +141,14 @@ def test_an_expired_approval_is_refused_when_entered_and_when_used(staged: World
     assert refused(staged, other).field == "not_after"
 
 
+def test_an_approval_counts_from_its_first_to_its_last_instant(staged: World) -> None:
+    staged.approve(1, "staging", "canary", days=1)
+    staged.approve(1, "canary", "production", days=1)
+    staged.move(1, "promote", "canary")  # at not_before
+    staged.wall.forward(days=1)
+    assert staged.move(1, "promote", "production").to == "production"  # at not_after
+
+
 def test_an_approval_of_the_future_or_for_too_long_is_refused(staged: World) -> None:
     payload = json.loads(staged.payload(1, "staging", "canary", days=30))
     assert (

@@ -242,6 +242,25 @@ def test_a_decision_on_an_older_log_is_refused(world: World) -> None:
     world.move(1, "archive", "archived", seen_size=world.registry.state().size)
 
 
+def test_an_announcement_on_a_head_before_the_last_transition_is_refused(world: World) -> None:
+    world.version(1)
+    heads = []
+
+    def look() -> None:
+        state = world.registry.state()
+        heads.append({"size": state.size, "root": "sha256:" + world.registry._log.tree.root_at(state.size).hex()})
+
+    world.move(1, "stage", "staging", warm=look)  # the transition itself has the index heads[0]["size"]
+    body = {
+        "version": 1, "action": "archive", "from": "staging", "to": "archived", "displaced": None, "baseline": None,
+        "required": 0, "approvals": [], "actor": "officer:ann", "reason": world.objects.put(b"why"),
+    }  # fmt: skip
+    with pytest.raises(ConcurrentTransition):
+        world.registry._log.append([Event("transition_intended", {**body, "expected": heads[0]}, "credit_risk")])
+    look()
+    world.registry._log.append([Event("transition_intended", {**body, "expected": heads[1]}, "credit_risk")])
+
+
 def bodies(world: World) -> dict:
     """A legal promotion's body, captured from a world like this one."""
     world.version(1)

@@ -174,13 +174,10 @@ def test_an_unfinished_partition_keeps_the_version_and_times_that_it_began_with(
 
 
 def test_a_partition_that_began_with_another_window_is_a_conflict(world: World) -> None:
-    score_partition(world.job(), world.parts(loans(0)))
-    objects = world.objects
-    with pytest.raises(Conflict):
-        from ml_platform.serving.batch import _proposed
-        from ml_platform.serving.intent import claim
-
-        claim(objects, _proposed(world.job(start=START - timedelta(days=1)), 0))
+    with pytest.raises(SchemaMismatch):
+        score_partition(world.job(), world.parts(BAD["missing"](loans(3))))
+    with pytest.raises(Conflict, match="another value"):
+        score_partition(world.job(start=START - timedelta(days=1)), world.parts(loans(3)))
 
 
 def test_refused_rows_go_to_quarantine_with_field_and_rule_and_no_value(world: World) -> None:
@@ -197,9 +194,7 @@ def test_refused_rows_go_to_quarantine_with_field_and_rule_and_no_value(world: W
     assert "SECRET" not in repr(rows)
     assert world.subjects.find("loan", encode_row([("i64", 3)])) is None
     at = table.column("applied_at")[3].as_py()
-    found = world.reader.find_refusals(
-        world.subjects, model="credit_risk", entity="loan", key=(("i64", 3),), at=at
-    )
+    found = world.reader.find_refusals(world.subjects, model="credit_risk", entity="loan", key=(("i64", 3),), at=at)
     assert {row["field"] for row in found} == {"amount", "grade"}
     assert not world.reader.find_refusals(world.subjects, model="credit_risk", entity="loan", key=(("i64", 4),), at=at)
 
@@ -313,7 +308,10 @@ def test_an_order_to_supersede_an_unfinished_partition_finishes_it_first(world: 
 
 
 def test_two_runs_at_once_are_one(world: World) -> None:
-    with workspace(world.root / "scratch" / "credit_risk" / "2010-05"), pytest.raises(Conflict, match="Another process"):
+    with (
+        workspace(world.root / "scratch" / "credit_risk" / "2010-05"),
+        pytest.raises(Conflict, match="Another process"),
+    ):
         score_partition(world.job(), world.parts(loans(3)))
     assert score_partition(world.job(), world.parts(loans(3))).accepted == 3
 
@@ -329,7 +327,8 @@ def test_the_scratch_folder_is_empty_afterwards_whatever_happened(world: World) 
 def test_leaves_survive_compaction_and_a_version_with_another_feature(world: World) -> None:
     score_partition(world.job(), world.parts(loans(20)))
     wider = replace(
-        CONTRACT, fields=(*CONTRACT.fields, ResolvedField("age", "application@sha256:00:age", "input", "number", "int64"))
+        CONTRACT,
+        fields=(*CONTRACT.fields, ResolvedField("age", "application@sha256:00:age", "input", "number", "int64")),
     )
     artifact = store_artifact(world.objects, train(wider))
     table = loans(20).append_column("age", pa.array(range(20), pa.int64()))
@@ -375,9 +374,7 @@ def test_a_feature_may_change_its_kind_between_versions(world: World) -> None:
     )
     other = replace(CONTRACT, fields=fields)
     artifact = store_artifact(world.objects, train(other))
-    score_partition(
-        world.job(partition="again", version=2, artifact_digest=artifact.digest), world.parts(loans(8))
-    )
+    score_partition(world.job(partition="again", version=2, artifact_digest=artifact.digest), world.parts(loans(8)))
     assert len(leaves_of_both(world, other)) == 16
 
 

@@ -91,7 +91,9 @@ def test_flags_follow_their_rows_when_others_are_refused() -> None:
 
 
 def test_derived_values_come_from_the_columns_as_received() -> None:
-    fields = tuple(replace(f, on_null="default", default=1.0, nullable=False) if f.name == "income" else f for f in CONTRACT.fields)
+    fields = tuple(
+        replace(f, on_null="default", default=1.0, nullable=False) if f.name == "income" else f for f in CONTRACT.fields
+    )
     prepared = preparer(contract=replace(CONTRACT, fields=fields)).prepare(with_values(loans(3), "income", {1: None}))
     row = dict(zip(CONTRACT.names, prepared.matrix[1].tolist(), strict=True))
     assert row["income"] == 1.0

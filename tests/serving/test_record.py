@@ -117,7 +117,7 @@ def test_commitment_and_leaf_are_plain_hmac_and_sha_256() -> None:
     assert record_leaf(HEADER.to_bytes(), [("subject", committed)]) == expected
 
 
-@pytest.mark.parametrize("name", [name for name in Header.__dataclass_fields__])
+@pytest.mark.parametrize("name", list(Header.__dataclass_fields__))
 def test_every_field_of_the_header_changes_its_bytes(name: str) -> None:
     held = getattr(HEADER, name)
     other = {bool: False, int: 99, str: "other", bytes: b"x" * 16, type(None): None}[type(held)]
