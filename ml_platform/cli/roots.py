@@ -69,7 +69,7 @@ def init(
         typer.Option(
             "--email",
             metavar="ID=ADDRESS",
-            help="A member's e-mail, by which commit authors are recognised; one a member. Kept as a salted commitment.",
+            help="A member's e-mail, by which commit authors are recognised. Kept as a salted commitment.",
         ),
     ] = None,
     kind: Annotated[

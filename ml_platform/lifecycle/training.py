@@ -132,7 +132,7 @@ def build_training_set(platform: Platform, model: Model, key: str) -> TrainingSe
         platform.objects,
         made,
         path=snapshot_path(model.name, key),
-        inputs=_inputs(platform, model, candidate),
+        inputs=_inputs(model, candidate),
         seeds=platform.subjects.seeds,
     )
     return _result(platform, model, key, snapshot)
@@ -147,7 +147,7 @@ def _same_declaration(model: Model, candidate: Candidate) -> None:
         )
 
 
-def _inputs(platform: Platform, model: Model, candidate: Candidate) -> Inputs:
+def _inputs(model: Model, candidate: Candidate) -> Inputs:
     # The binding by name, not by path: equal inputs give an equal manifest wherever the root lies.
     sources = {
         name: SourceInput(source["definition"], int(source["table_version"]), f"lake:{source['table']}")
@@ -159,7 +159,7 @@ def _inputs(platform: Platform, model: Model, candidate: Candidate) -> Inputs:
 
 def _result(platform: Platform, model: Model, key: str, snapshot: Snapshot) -> TrainingSetResult:
     table = snapshot.read(platform.objects)
-    train = int(pc.sum(pc.equal(table.column(SPLIT), pa.scalar(TRAIN))).as_py() or 0)
+    train = table.filter(pc.equal(table.column(SPLIT), pa.scalar(TRAIN))).num_rows
     manifest = snapshot.manifest
     return TrainingSetResult(
         model=model.name,

@@ -1,7 +1,8 @@
 """The verdicts of gates, from the evaluation table alone: who has table and context gets the same verdicts.
 
-*pass*: the bound of the 95 % interval is beyond the threshold, on 20 positives or more. *fail*: the point is on the wrong side, or the bound is
-not beyond it although there are 100 positives or more. Else *inconclusive*. *not_evaluated*: there is no data. Pure.
+*pass*: the bound of the 95 % interval is beyond the threshold, on 20 positives or more. *fail*: the point is on the
+wrong side, or the bound is not beyond it although there are 100 positives or more. Else *inconclusive*.
+*not_evaluated*: there is no data. Pure.
 """
 
 from __future__ import annotations
