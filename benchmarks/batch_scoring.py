@@ -221,8 +221,8 @@ def main() -> None:
     print(f"{'threads':>7}  {'what':30} {'seconds':>8} {'cpu s':>7} {'peak MB':>8} {'x pandas':>9} {'x predict':>9}")
     for line in lines:
         print(
-            f"{line['threads']:>7}  {line['what']:30} {line['seconds']:>8} {line['cpu_seconds']:>7} {line['peak_mb']:>8} "
-            f"{line['x_pandas']:>9} {line['x_predict']:>9}"
+            f"{line['threads']:>7}  {line['what']:30} {line['seconds']:>8} {line['cpu_seconds']:>7} "
+            f"{line['peak_mb']:>8} {line['x_pandas']:>9} {line['x_predict']:>9}"
         )
     print("peak memory, ours: " + ", ".join(f"{rows} rows {peak} MB" for rows, peak in memory.items()))
 

@@ -6,6 +6,7 @@ A root is a folder with ``settings.toml``, a registry, an object store, a lake, 
 
 from __future__ import annotations
 
+import json
 import secrets as randomness
 import shutil
 import tempfile
@@ -288,5 +289,5 @@ def _settings_text(kind: RootKind, unavailable: Mapping[str, str]) -> str:
         f'kind = "{kind}"',
     ]
     if unavailable:
-        lines += ["", "[unavailable]", *(f'{name} = "{reason}"' for name, reason in sorted(unavailable.items()))]
+        lines += ["", "[unavailable]", *(f"{name} = {json.dumps(reason)}" for name, reason in sorted(unavailable.items()))]
     return "\n".join(lines) + "\n"

@@ -87,7 +87,7 @@ def load_settings(path: Path) -> Settings:
         registry=_text(document, "registry", f"sqlite:///{root / 'registry.sqlite'}"),
         unavailable=_reasons(document.get("unavailable", {})),
         launcher=_text(document, "launcher", "service"),
-        image_digest=document.get("image_digest"),
+        image_digest=_text(document, "image_digest", "-") if "image_digest" in document else None,
     )
 
 

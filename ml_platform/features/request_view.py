@@ -81,12 +81,12 @@ class RequestView(Declaration):
 
     @property
     def expressions(self) -> dict[str, Expression]:
-        """The derived features, parsed, in declared order."""
+        """The derived features, parsed, in the order of their names."""
         return {name: value for name, value in self.derived.items() if isinstance(value, Expression)}
 
     @property
     def features(self) -> tuple[Field, ...]:
-        """The columns, then the derived features (numbers that may be null)."""
+        """The columns, then the derived features (numbers that may be null), each in the order of their names."""
         return (*self.columns, *(number(check_name(name, field="derived"), nullable=True) for name in self.derived))
 
     def lineage(self) -> Lineage:

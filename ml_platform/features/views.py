@@ -198,7 +198,7 @@ class FeatureView(Declaration):
 
     @property
     def features(self) -> tuple[Field, ...]:
-        """The features in declared order; an aggregation is a number."""
+        """The features in the order of their names; an aggregation is a number."""
         return self.columns or tuple(aggregation.field() for aggregation in self.aggregations)
 
     @property

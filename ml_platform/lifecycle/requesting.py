@@ -22,6 +22,7 @@ from ml_platform.training import Absent, CodeState, as_json
 __all__ = ["Candidate", "publish_definitions", "read_candidate", "request_candidate"]
 
 FORMAT: Final = "ml-platform/candidate/1"
+KEY_TAG: Final = "ml-platform/candidate-key/1"
 _LOCK_FILES: Final = ("constraints.txt", "uv.lock", "poetry.lock", "requirements.txt")
 
 
@@ -175,7 +176,8 @@ def request_candidate(
 
 def _key(model: Model, as_of: datetime, versions: Mapping[str, int], code: CodeState, lock: str | Absent) -> str:
     digest = tagged_hash(
-        FORMAT,
+        KEY_TAG,
+        ("us", as_of),
         ("text", model.digest),
         ("bytes", canonical_json(dict(versions))),
         ("text", code.tree),

@@ -53,6 +53,7 @@ __all__ = [
     "training_spec",
 ]
 
+TRAINED_FORMAT: Final = "ml-platform/trained/1"
 THREADS: Final = 1  # pinned: equal bytes on every machine, whatever its number of cores
 
 
@@ -100,6 +101,8 @@ class TrainedModel:
     contract_digest: str
     profile_digest: str
     training_set_digest: str
+
+    format: str = TRAINED_FORMAT
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -69,7 +69,7 @@ def email_commitment(salt: bytes, email: str) -> str:
 
 def seed_commitment(root_seed: bytes) -> str:
     """``sha256:…`` of a replay root's seed, which stays a secret of its own file."""
-    return "sha256:" + tagged_hash("ml-platform/seed/1", ("bytes", root_seed)).hex()
+    return "sha256:" + tagged_hash("ml-platform/seed-commitment/1", ("bytes", root_seed)).hex()
 
 
 def create(

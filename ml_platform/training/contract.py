@@ -60,7 +60,7 @@ class Prepared:
 
 
 def resolve(views: Iterable[RequestView | FeatureView]) -> tuple[ResolvedInput, ...]:
-    """The fields of a model's views in declared order: request columns, derived fields, stored features."""
+    """The fields of a model's views: view by view as listed, each view's features in its own order (of names)."""
     resolved: list[ResolvedInput] = []
     for view in views:
         if isinstance(view, RequestView):

@@ -26,8 +26,8 @@ from tests.datasets.snapshots import DAY, PURPOSE_RATES, build, float32, join, o
 COLUMNS = [
     "loan_id",
     "applied_at",
-    "purpose",
     "amount",
+    "purpose",
     "rate",
     "purpose_rates__age_us",
     "defaulted",
@@ -45,7 +45,7 @@ def test_columns_are_keys_time_features_in_model_order_ages_label_maturity_and_s
     assert types["purpose_rates__age_us"] == types["defaulted"] == "int64"
     assert types["applied_at"] == types["matured_at"] == "timestamp[us, tz=UTC]"
     turned = build(spec(features=(PURPOSE_RATES, application())))
-    assert turned.table.column_names[2:5] == ["rate", "purpose", "amount"]
+    assert turned.table.column_names[2:5] == ["rate", "amount", "purpose"]
 
 
 def test_each_row_is_the_obvious_one():
@@ -207,7 +207,8 @@ def test_the_manifest_parts_say_what_was_made_and_of_what():
     assert parts["split"]["cut"] == min(test.column("applied_at").to_pylist()).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     assert parts["split"]["matured_after_cut"] == train.num_rows  # a horizon of a year
     assert parts["label"]["definition"] == built.spec.label.digest
-    assert parts["columns"][:3] == [["loan_id", "i64"], ["applied_at", "us"], ["purpose", "text"]]
+    assert parts["columns"][:3] == [["loan_id", "i64"], ["applied_at", "us"], ["amount", "f32"]]
+    assert parts["columns"][3] == ["purpose", "text"]
     assert parts["reads"]["features"] == [PURPOSE_RATES.reference]
     assert parts["query"]["label"] == built.spec.label.matured.sql
 

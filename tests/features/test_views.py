@@ -4,7 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ml_platform.core.digests import canonical_json, parse_canonical
 from ml_platform.core.errors import DeclarationError
 from ml_platform.core.fields import category, number
 from ml_platform.features import (
@@ -21,6 +24,7 @@ from ml_platform.features import (
     min_,
     sum_,
 )
+from ml_platform.features.definitions import rebuild
 from tests.features.support import applications, outcomes, same
 
 LOAN = Entity("loan", keys=("loan_id",), personal=True)
@@ -77,8 +81,8 @@ def test_a_request_view_has_its_columns_and_derived_features_by_name() -> None:
     view = request()
     assert [field.name for field in view.features] == [
         "amount",
-        "installment",
         "annual_inc",
+        "installment",
         "term",
         "payment_to_income",
     ]
@@ -126,8 +130,7 @@ def test_aggregations_are_named_by_column_function_and_window() -> None:
         distinct("term", over="1d"),
     ]
     made += [mean("amount", over="1d", name="typical")]
-    view = windowed(aggregations=made)
-    assert [field.name for field in view.features] == [
+    assert [aggregation.feature for aggregation in made] == [
         "count_30d",
         "amount_count_1d",
         "amount_sum_12mo",
@@ -138,7 +141,19 @@ def test_aggregations_are_named_by_column_function_and_window() -> None:
         "term_distinct_1d",
         "typical",
     ]
-    assert [field.nullable for field in view.features] == [False, False, *[True] * 5, False, True]
+    assert [aggregation.field().nullable for aggregation in made] == [False, False, *[True] * 5, False, True]
+    view = windowed(aggregations=made)
+    assert [(field.name, field.nullable) for field in view.features] == [
+        ("amount_count_1d", False),
+        ("amount_last_1d", True),
+        ("amount_max_1d", True),
+        ("amount_mean_1d", True),
+        ("amount_min_1d", True),
+        ("amount_sum_12mo", True),
+        ("count_30d", False),
+        ("term_distinct_1d", False),
+        ("typical", True),
+    ]
     assert view.lineage()["count_30d"] == [("applications", "purpose")]
     assert view.lineage()["typical"] == [("applications", "amount")]
 
@@ -235,6 +250,37 @@ def test_descriptions_are_not_in_the_digest_and_policies_are() -> None:
     assert request(columns=described) == request()
     assert request(columns=list(reversed(COLUMNS))) == request()
     assert request(columns=[number("amount", on_null="flag"), *COLUMNS[1:]]) != request()
+
+
+WINDOWS = [
+    count(over="30d"),
+    mean("amount", over="720d"),
+    last("amount", over="1d"),
+    sum_("amount", over="2d", name="a"),
+]
+DERIVED = {"z": "amount * 2", "payment_to_income": "installment * 12 / annual_inc", "b": "ln(amount)"}
+SELECTED = "select loan_id, happened_at, known_at, 1.0 as z, 2.0 as bad, 'x' as m from outcomes"
+REORDERED: list[tuple[Any, list[Any], list[str]]] = [
+    (lambda items: request(columns=items, derived={}), COLUMNS, ["amount", "annual_inc", "installment", "term"]),
+    (
+        lambda items: request(columns=COLUMNS, derived=dict(items)),
+        list(DERIVED.items()),
+        ["amount", "annual_inc", "installment", "term", "b", "payment_to_income", "z"],
+    ),
+    (lambda items: windowed(aggregations=items), WINDOWS, ["a", "amount_last_1d", "amount_mean_720d", "count_30d"]),
+    (lambda items: by_sql(sql=SELECTED, columns=items), [number("z"), number("bad"), category("m")], ["bad", "m", "z"]),
+]
+
+
+@pytest.mark.parametrize(("declare", "items", "order"), REORDERED, ids=["columns", "derived", "aggregations", "stored"])
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_views_of_equal_digest_have_equal_feature_order(declare: Any, items: Any, order: Any, data: Any) -> None:
+    view = declare(data.draw(st.permutations(items)))
+    assert view.digest == declare(items).digest
+    for again in (view, rebuild(view.spec()), rebuild(parse_canonical(canonical_json(view.spec())))):
+        assert (again.digest, again.features) == (view.digest, view.features)
+        assert [field.name for field in again.features] == list(again.lineage()) == order
 
 
 def test_a_view_of_a_sources_columns_is_of_its_key() -> None:

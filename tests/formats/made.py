@@ -186,8 +186,8 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evaluation/1 kinds of values": evaluation,
     "candidate/1": lambda: text(REQUEST.to_json()),
     "candidate/1 digest": lambda: REQUEST.inputs_digest,
-    "candidate/1 key": candidate_key,
-    "trained": lambda: text(TrainedModel("credit_risk", CANDIDATE, *[ZERO] * 5).to_json()),
+    "candidate-key/1": candidate_key,
+    "trained/1": lambda: text(TrainedModel("credit_risk", CANDIDATE, *[ZERO] * 5).to_json()),
     "code/1 tree": lambda: document_digest("code", {"model.py": ZERO}),
     "materialization/1": lambda: document_digest("materialization", {"definition": ZERO, "version": 1}),
 }

@@ -94,7 +94,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
         sign(key("evaluator"), DIGEST["evaluation"].encode(), "evaluation@ml-platform")
     ),
     "email/1": lambda: email_commitment(SALT, " Ann@Example.org "),
-    "seed/1": lambda: seed_commitment(bytes(range(32))),
+    "seed-commitment/1": lambda: seed_commitment(bytes(range(32))),
 }
 
 

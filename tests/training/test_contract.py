@@ -41,14 +41,15 @@ HISTORY = FeatureView(
 )
 
 
-def test_fields_stand_in_declared_order_with_their_origin_type_and_definition():
+def test_fields_stand_in_the_order_of_names_with_their_origin_type_and_definition():
     resolved = resolve([APPLICATION, HISTORY])
     assert [item.declared.name for item in resolved] == [
-        "income", "term", "purpose", "income_by_month", "defaulted_mean_720d",
+        "income", "purpose", "term", "income_by_month", "defaulted_mean_720d",
     ]  # fmt: skip
     assert [item.origin for item in resolved] == ["input", "input", "input", "derived", "stored"]
-    assert [item.type for item in resolved] == ["float64", "int64", "string", "float64", "float64"]
-    assert resolved[1].reference == f"{APPLICATION.reference}:term"
+    assert [item.type for item in resolved] == ["float64", "string", "int64", "float64", "float64"]
+    assert resolved[1].reference == f"{APPLICATION.reference}:purpose"
+    assert resolved[2].reference == f"{APPLICATION.reference}:term"
     assert resolved[3].expression == APPLICATION.expressions["income_by_month"].spec()
     assert resolved[4].reference == f"{HISTORY.reference}:defaulted_mean_720d"
 
