@@ -147,9 +147,9 @@ class RecordBuilder:
         raw_ids = ids.tobytes()
         salt_prefix = _field_list(("text", "ml-platform/salt/1"), ("text", "prediction")) + b"\x01\x10\x00\x00\x00"
         salts = keys.macs(salt_prefix, [raw_ids[at : at + ID_BYTES] for at in range(0, len(raw_ids), ID_BYTES)])
-        personal = row_bytes(self._parts(prepared, decided), prepared.rows)
+        personal = row_bytes(self._parts(prepared, decided), prepared.rows, sized=True)
         tag = encode_value("text", PERSONAL_TAG)
-        committed = RowKeys(salts).macs(tag, sized(personal))
+        committed = RowKeys(salts).macs(tag, personal)
         rows: dict[str, Any] = {
             **prepared.columns,
             "id": binary_column(ids, ID_BYTES),

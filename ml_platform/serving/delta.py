@@ -121,7 +121,11 @@ class PartitionWriter:
                 repeating: Any = list(self.repeating)  # the stubs know a bool only
                 self._filesystem.create_dir(self._folder, recursive=True)
                 self._open = pq.ParquetWriter(
-                    self._unfinished, self.schema, filesystem=self._filesystem, use_dictionary=repeating
+                    self._unfinished,
+                    table.schema,
+                    filesystem=self._filesystem,
+                    use_dictionary=repeating,
+                    store_schema=False,  # dictionaries are how we hand over repeated values, not what the table holds
                 )
             self._open.write_table(table, row_group_size=ROW_GROUP_ROWS)
         except OSError as error:

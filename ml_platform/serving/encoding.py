@@ -156,28 +156,40 @@ def arrow_part(column: pa.ChunkedArray[Any], *, field: str) -> Part:
     return fixed(kind, plain.to_numpy(), null)
 
 
-def row_bytes(parts: Sequence[Part], rows: int) -> list[bytes]:
-    """The concatenated fields of each row."""
+def row_bytes(parts: Sequence[Part], rows: int, *, sized: bool = False) -> list[bytes]:
+    """The concatenated fields of each row; ``sized``: as one ``bytes`` field, that is with presence and length before."""
     if not parts:
-        return [b""] * rows
+        return [b"\x01\0\0\0\0" if sized else b""] * rows
     if sum(part.width for part in parts) > _WIDEST:
-        return [b"".join(pieces) for pieces in zip(*(part.pieces() for part in parts), strict=True)]
+        joined = [b"".join(pieces) for pieces in zip(*(part.pieces() for part in parts), strict=True)]
+        return [encode_value("bytes", row) for row in joined] if sized else joined
     found: list[bytes] = []
     for start in range(0, rows, _BLOCK_ROWS):
-        found += _block(parts, start, min(start + _BLOCK_ROWS, rows))
+        found += _block(parts, start, min(start + _BLOCK_ROWS, rows), sized=sized)
     return found
 
 
-def _block(parts: Sequence[Part], start: int, stop: int) -> list[bytes]:
+def _block(parts: Sequence[Part], start: int, stop: int, *, sized: bool) -> list[bytes]:
     blocks = [part.block(start, stop) for part in parts]
+    width = sum(values.shape[1] for values, _ in blocks)
+    kept: Mask2D | None = None
+    lengths = np.full(stop - start, width)
+    if any(mask is not None for _, mask in blocks):
+        kept = np.concatenate([np.ones(values.shape, np.bool_) if mask is None else mask for values, mask in blocks], 1)
+        lengths = kept.sum(axis=1)
+    if sized:
+        before = _sizes(lengths)
+        blocks = [(before, None), *blocks]
+        kept = None if kept is None else np.concatenate([np.ones(before.shape, np.bool_), kept], axis=1)
+        lengths = lengths + before.shape[1]
     matrix = np.concatenate([values for values, _ in blocks], axis=1)
-    width = matrix.shape[1]
-    if all(kept is None for _, kept in blocks):
-        raw = matrix.tobytes()
-        return [raw[at : at + width] for at in range(0, len(raw), width)]
-    kept = np.concatenate(
-        [np.ones(values.shape, np.bool_) if mask is None else mask for values, mask in blocks], axis=1
-    )
-    raw = matrix[kept].tobytes()
-    ends = np.cumsum(kept.sum(axis=1)).tolist()
+    raw = (matrix if kept is None else matrix[kept]).tobytes()
+    ends = np.cumsum(lengths).tolist()
     return [raw[at:end] for at, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _sizes(lengths: npt.NDArray[np.integer[Any]]) -> Bytes2D:
+    matrix = np.empty((len(lengths), 5), np.uint8)
+    matrix[:, 0] = 1
+    matrix[:, 1:] = lengths.astype("<u4").view(np.uint8).reshape(-1, 4)
+    return matrix

@@ -119,28 +119,39 @@ def score_chunks(
     """Spools records and refusals; while one chunk is scored on a second thread, the last one's records are built."""
     tally = Tally()
     waiting: tuple[Prepared, Keys, Future[Decided]] | None = None
-    with ThreadPoolExecutor(1) as pool:
+    spooling: Future[None] | None = None
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as spooler:
         for chunk in chunks:
             prepared = preparer.prepare(chunk)
             tally.add(prepared)
             _spool_refused(prepared, builder, quarantine)
             future = pool.submit(scorer.decide, prepared.matrix)
             if waiting is not None:
-                _spool_decided(waiting, builder, records, tally)
+                records_of_last = _decided_records(waiting, builder, tally)
+                _wait(spooling)
+                spooling = spooler.submit(records.append, records_of_last)
             waiting = (prepared, builder.keys(prepared), future) if prepared.rows else None
         if waiting is not None:
-            _spool_decided(waiting, builder, records, tally)
+            records_of_last = _decided_records(waiting, builder, tally)
+            _wait(spooling)
+            spooling = spooler.submit(records.append, records_of_last)
+        _wait(spooling)
     return tally
 
 
-def _spool_decided(
-    scored: tuple[Prepared, Keys, Future[Decided]], builder: RecordBuilder, records: Spool, tally: Tally
-) -> None:
+def _wait(spooling: Future[None] | None) -> None:
+    if spooling is not None:
+        spooling.result()
+
+
+def _decided_records(
+    scored: tuple[Prepared, Keys, Future[Decided]], builder: RecordBuilder, tally: Tally
+) -> pa.Table:
     prepared, keys, future = scored
     decided = future.result()
     if DECLINED in decided.decision_texts:
         tally.declined += int(np.count_nonzero(decided.decisions == decided.decision_texts.index(DECLINED)))
-    records.append(builder.build(prepared, keys, decided))
+    return builder.build(prepared, keys, decided)
 
 
 def _spool_refused(prepared: Prepared, builder: RecordBuilder, quarantine: Spool) -> None:

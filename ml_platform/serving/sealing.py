@@ -70,9 +70,11 @@ class Sealer:
         headers = self.folder / "headers.arrow"
         leaves, ends = self._personal(records, entities, headers)
         tree, rank = LeafTree.of(leaves)
-        self._headers(headers, rank)
-        self._entities(entities)
-        segment = self._segment(tree, ends, counts)
+        with ThreadPoolExecutor(2) as pool:  # while the tree is hashed, two tables are written
+            writing = [pool.submit(self._headers, headers, rank), pool.submit(self._entities, entities)]
+            segment = self._segment(tree, ends, counts)
+            for written in writing:
+                written.result()
         store_segment(self.objects, segment, tree)
         self._index(segment)
         return segment
@@ -194,7 +196,7 @@ class Sealer:
             columns[item.name] if item.name in columns else _repeated(constant[item.name], item.type, batch.num_rows)
             for item in tables.HEADER_SCHEMA
         ]
-        return pa.Table.from_arrays(arrays, schema=tables.HEADER_SCHEMA)
+        return pa.Table.from_arrays(arrays, names=tables.HEADER_SCHEMA.names)
 
     def _entities(self, entities: Spool) -> None:
         partition = {"month": self.intent.month, "model": self.intent.model}
@@ -228,7 +230,7 @@ class Sealer:
                     else _repeated(constant[item.name], item.type, len(block))
                     for item in schema
                 ]
-                writer.write(pa.Table.from_arrays(arrays, schema=schema))
+                writer.write(pa.Table.from_arrays(arrays, names=schema.names))
 
     def _segment(self, tree: LeafTree, ends: tuple[bytes, bytes], counts: Mapping[str, int]) -> Segment:
         intent = self.intent
@@ -276,8 +278,13 @@ def _matrix(hashes: list[bytes]) -> npt.NDArray[np.uint8]:
 
 
 def _repeated(value: object, kind: pa.DataType, rows: int) -> Any:
+    """One value in every row; texts as a dictionary of one, which Parquet takes over as it is."""
     anything: Any = pa  # the stubs know only literal types of Arrow
-    return anything.nulls(rows, kind) if value is None else anything.repeat(anything.scalar(value, kind), rows)
+    if value is None:
+        return anything.nulls(rows, kind)
+    if pa.types.is_string(kind):
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), anything.array([value], kind))
+    return anything.repeat(anything.scalar(value, kind), rows)
 
 
 def _check_unique(ids: npt.NDArray[np.uint8]) -> None:
