@@ -289,5 +289,7 @@ def _settings_text(kind: RootKind, unavailable: Mapping[str, str]) -> str:
         f'kind = "{kind}"',
     ]
     if unavailable:
-        lines += ["", "[unavailable]", *(f"{name} = {json.dumps(reason)}" for name, reason in sorted(unavailable.items()))]
+        # A JSON text is a TOML basic string.
+        written = (f"{name} = {json.dumps(reason)}" for name, reason in sorted(unavailable.items()))
+        lines += ["", "[unavailable]", *written]
     return "\n".join(lines) + "\n"

@@ -202,44 +202,56 @@ def train_candidate(platform: Platform, model: Model, key: str) -> TrainedModel:
     artifact = store_artifact(platform.objects, fitted.artifact.parts)
     scores = OnnxModel(artifact.part(ONNX_PART), THREADS).scores(data.matrix)
     profile = ReferenceProfile.of(part, contract.fields, inputs_digest=snapshot.digest, scores=scores)
+    facts = {
+        "training_set": _snapshot_facts(snapshot, part.num_rows),
+        "contract": contract.digest,
+        "seeds": {"trainer": run.seed},
+        "metrics": fitted.metrics,
+        "artifact": artifact.digest,
+        "logs": platform.objects.put(_log(model, snapshot, part, fitted.metrics)),
+    }
+    return _keep_first(
+        platform,
+        TrainedModel(
+            model=model.name,
+            candidate=key,
+            artifact_digest=artifact.digest,
+            run_record_digest=platform.objects.put(_run_record(platform, model, candidate, facts).to_bytes()),
+            contract_digest=contract.digest,
+            profile_digest=platform.objects.put(profile.to_bytes()),
+            training_set_digest=snapshot.digest,
+        ),
+    )
+
+
+def _snapshot_facts(snapshot: Snapshot, train_rows: int) -> dict[str, Any]:
+    return {
+        "digest": snapshot.digest,
+        "manifest": snapshot.manifest_digest,
+        "path": snapshot.path,
+        "rows": snapshot.rows,
+        "train_rows": train_rows,
+    }
+
+
+def _run_record(platform: Platform, model: Model, candidate: Candidate, facts: Mapping[str, Any]) -> RunRecord:
+    """The closed record: what was pinned, what the process ran in, and what the run found."""
     environment = capture(threads=THREADS, image_digest=platform.settings.image_digest)
-    log = _log(model, snapshot, part, fitted.metrics)
-    record = RunRecord.of(
+    return RunRecord.of(
         {
             "model": model.name,
-            "candidate": key,
+            "candidate": candidate.key,
             "as_of": format_utc(candidate.as_of),
             "spec": model.digest,
             "code": dict(candidate.code),
-            "training_set": {
-                "digest": snapshot.digest,
-                "manifest": snapshot.manifest_digest,
-                "path": snapshot.path,
-                "rows": rows.num_rows,
-                "train_rows": part.num_rows,
-            },
             "sources": {name: dict(source) for name, source in candidate.sources.items()},
             "features": {name: dict(view) for name, view in candidate.features.items()},
-            "contract": contract.digest,
             "trainer": model.trainer.spec(),
-            "seeds": {"trainer": run.seed},
             "determinism": model.trainer.determinism(),
             **environment.items(),
-            "metrics": fitted.metrics,
-            "artifact": artifact.digest,
-            "logs": platform.objects.put(log),
+            **facts,
         }
     )
-    trained = TrainedModel(
-        model=model.name,
-        candidate=key,
-        artifact_digest=artifact.digest,
-        run_record_digest=platform.objects.put(record.to_bytes()),
-        contract_digest=contract.digest,
-        profile_digest=platform.objects.put(profile.to_bytes()),
-        training_set_digest=snapshot.digest,
-    )
-    return _keep_first(platform, trained)
 
 
 def _keep_first(platform: Platform, trained: TrainedModel) -> TrainedModel:
