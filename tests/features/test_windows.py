@@ -142,6 +142,26 @@ def test_a_row_counts_from_the_refresh_at_or_after_it_until_the_one_at_or_after_
     assert changes([one(4, 10)], count(over="6s")) == []
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (None, 9, [(3, 1.0)]),
+        (None, 10, [(3, 1.0), (9, 0.0)]),
+        (3, 9, [(3, 1.0)]),
+        (3, 10, [(3, 1.0), (9, 0.0)]),
+        (0, 3, []),
+        (4, 6, []),
+        (4, 7, [(6, 1.0)]),
+        (9, 10, [(9, 0.0)]),
+        (10, 20, []),
+    ],
+)
+def test_a_cut_is_half_open_and_says_each_instant_once(start: int | None, end: int, expected: Any) -> None:
+    begin = None if start is None else at(start * SECOND)
+    got = aggregate_changes(view(count(over="6s")), table([one(3)]), begin, at(end * SECOND))
+    assert [(row["refreshed_at"].timestamp(), row["count_6s"]) for row in got.to_pylist()] == expected
+
+
 def test_a_correction_replaces_and_a_deletion_removes() -> None:
     rows = [one(3, value=1.0), one(3, 8, 5.0), one(3, 11, 9.0, deleted=True)]
     assert changes(rows, sum_("value", over="30s")) == [(3, 1.0), (9, 5.0), (12, None)]
