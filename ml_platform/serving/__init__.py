@@ -6,7 +6,7 @@ from ml_platform.serving.lookup import FoundRecord, RecordReader
 from ml_platform.serving.preparing import FeatureReader
 from ml_platform.serving.record import Header, Section, commitment, entity_index, record_leaf
 from ml_platform.serving.scorer import Scorer
-from ml_platform.serving.segment import LeafTree, Segment, load_segment, load_tiles, store_segment
+from ml_platform.serving.segment import LeafTree, Segment, load_segment, load_tiles, prove, store_segment
 
 __all__ = [
     "MAX_REFUSED_SHARE",
@@ -27,6 +27,7 @@ __all__ = [
     "entity_index",
     "load_segment",
     "load_tiles",
+    "prove",
     "record_leaf",
     "score_partition",
     "store_segment",

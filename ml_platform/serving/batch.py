@@ -4,7 +4,7 @@ Two passes, memory flat in rows. The first (``serving.scoring``) streams chunks 
 record and spools them; nothing is written outside the scratch folder until every row has been seen. The second
 (``serving.sealing``) reads them sorted by id, gives each its ``seq`` (its rank, so that the order of the input means
 nothing), hashes the leaves and writes the tables; the commit marker comes last. In memory stay 8 bytes a row against
-duplicates, then 48 for ids and tree.
+duplicates, then about 120 while the leaves are sorted.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def arrow_part(column: pa.ChunkedArray[Any], *, field: str) -> Part:
 
 
 def row_bytes(parts: Sequence[Part], rows: int, *, sized: bool = False) -> list[bytes]:
-    """The concatenated fields of each row; ``sized``: as one ``bytes`` field, that is with presence and length before."""
+    """The concatenated fields of each row; ``sized``: as one ``bytes`` field, presence and length before them."""
     if not parts:
         return [b"\x01\0\0\0\0" if sized else b""] * rows
     if sum(part.width for part in parts) > _WIDEST:

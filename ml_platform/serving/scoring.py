@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ml_platform.core.digests import keyed
 from ml_platform.core.errors import ContractViolation, DuplicateKeys
+from ml_platform.serving.behind import Behind
 from ml_platform.serving.building import Decided, RecordBuilder, binary_column
 from ml_platform.serving.hashing import Keys
 from ml_platform.serving.preparing import Prepared, Preparer
@@ -119,34 +120,21 @@ def score_chunks(
     """Spools records and refusals; while one chunk is scored on a second thread, the last one's records are built."""
     tally = Tally()
     waiting: tuple[Prepared, Keys, Future[Decided]] | None = None
-    spooling: Future[None] | None = None
-    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as spooler:
+    with ThreadPoolExecutor(1) as pool, Behind() as behind:
         for chunk in chunks:
             prepared = preparer.prepare(chunk)
             tally.add(prepared)
             _spool_refused(prepared, builder, quarantine)
             future = pool.submit(scorer.decide, prepared.matrix)
             if waiting is not None:
-                records_of_last = _decided_records(waiting, builder, tally)
-                _wait(spooling)
-                spooling = spooler.submit(records.append, records_of_last)
+                behind.run(records.append, _decided_records(waiting, builder, tally))
             waiting = (prepared, builder.keys(prepared), future) if prepared.rows else None
         if waiting is not None:
-            records_of_last = _decided_records(waiting, builder, tally)
-            _wait(spooling)
-            spooling = spooler.submit(records.append, records_of_last)
-        _wait(spooling)
+            behind.run(records.append, _decided_records(waiting, builder, tally))
     return tally
 
 
-def _wait(spooling: Future[None] | None) -> None:
-    if spooling is not None:
-        spooling.result()
-
-
-def _decided_records(
-    scored: tuple[Prepared, Keys, Future[Decided]], builder: RecordBuilder, tally: Tally
-) -> pa.Table:
+def _decided_records(scored: tuple[Prepared, Keys, Future[Decided]], builder: RecordBuilder, tally: Tally) -> pa.Table:
     prepared, keys, future = scored
     decided = future.result()
     if DECLINED in decided.decision_texts:

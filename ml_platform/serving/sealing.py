@@ -7,7 +7,7 @@ after a crash writes the same bytes under the same names and skips what is alrea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from ml_platform.core.errors import DuplicateKeys
 from ml_platform.core.ids import id_text
 from ml_platform.core.objects import ObjectStore
 from ml_platform.serving import tables
+from ml_platform.serving.behind import Behind
 from ml_platform.serving.building import ID_BYTES, hex_texts, id_texts, leaf_hashes
 from ml_platform.serving.delta import PartitionWriter, commit_files
 from ml_platform.serving.intent import Intent, marker_path
@@ -119,22 +120,17 @@ class Sealer:
         with (
             pa.ipc.new_stream(str(headers), narrow) as stream,
             self._writer(name, schema, self._by_date()) as writer,
-            ThreadPoolExecutor(1) as pool,
+            Behind() as behind,
         ):
-            writing: Future[None] | None = None
             for block in records.blocks():
                 matrix = binary_matrix(block.column("id"), ID_BYTES)
                 _check_unique(matrix)
                 first, last = first or matrix[0].tobytes(), matrix[-1].tobytes()
-                if writing is not None:
-                    writing.result()
-                writing = pool.submit(_write_personal, writer, block, matrix)
+                behind.run(_write_personal, writer, block, matrix)
                 leaves[seq : seq + block.num_rows] = _matrix(leaf_hashes(constant, block, seq))
                 stream.write_table(block.select(narrow.names))
                 entities.append(block.select(["entity_index", "id"]))
                 seq += block.num_rows
-            if writing is not None:
-                writing.result()
         return leaves, (first, last)
 
     def _header(self) -> Header:
@@ -283,7 +279,7 @@ def _repeated(value: object, kind: pa.DataType, rows: int) -> Any:
     if value is None:
         return anything.nulls(rows, kind)
     if pa.types.is_string(kind):
-        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), anything.array([value], kind))
+        return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), anything.array([value], kind))
     return anything.repeat(anything.scalar(value, kind), rows)
 
 

@@ -49,6 +49,7 @@ def test_columns_encode_to_the_same_bytes_as_rows(drawn: tuple[list[FieldType], 
         for row in table.to_pylist()
     ]
     assert row_bytes(parts, table.num_rows) == expected
+    assert row_bytes(parts, table.num_rows, sized=True) == [encode_row([("bytes", row)]) for row in expected]
 
 
 def test_long_texts_are_joined_row_by_row_with_the_same_bytes() -> None:
@@ -59,9 +60,11 @@ def test_long_texts_are_joined_row_by_row_with_the_same_bytes() -> None:
         fixed("f32", np.array([1.0, np.nan, -0.0]), np.array([False, True, False])),
     ]
     numbers = [1.0, None, 0.0]
-    assert row_bytes(parts, 3) == [
+    expected = [
         b"tag" + encode_row([("text", text), ("f32", number)]) for text, number in zip(texts, numbers, strict=True)
     ]
+    assert row_bytes(parts, 3) == expected
+    assert row_bytes(parts, 3, sized=True) == [encode_row([("bytes", row)]) for row in expected]
 
 
 def test_blocks_of_rows_follow_each_other() -> None:
@@ -94,3 +97,4 @@ def test_nan_is_refused_where_it_is_not_null(kind: FieldType) -> None:
 
 def test_no_fields_are_no_bytes() -> None:
     assert row_bytes([], 2) == [b"", b""]
+    assert row_bytes([], 1, sized=True) == [encode_row([("bytes", b"")])]

@@ -12,7 +12,7 @@ from ml_platform.core.errors import Conflict, DuplicateKeys, NotFound, Tampered
 from ml_platform.core.objects import ObjectStore
 from ml_platform.registry.kinds import SEGMENT
 from ml_platform.serving import segment as module
-from ml_platform.serving.segment import LeafTree, Segment, load_segment, load_tiles, proves, store_segment
+from ml_platform.serving.segment import LeafTree, Segment, load_segment, load_tiles, prove, proves, store_segment
 
 
 def leaves(count: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def segment(tree: LeafTree) -> Segment:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 31, 100])
-@pytest.mark.parametrize("block", [1, 4, 65_536])
+@pytest.mark.parametrize("block", [1, 4, 256])
 def test_the_tree_is_that_of_the_sorted_leaves_in_blocks_or_whole(
     count: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +89,10 @@ def test_a_stored_segment_comes_back_and_other_leaves_are_a_conflict(tmp_path: P
     held = load_segment(objects, "batch-00.0")
     assert held == segment(tree)
     assert load_tiles(objects, held).leaves == tree.leaves
+    assert prove(objects, held, leaves(9)[4].tobytes()) == (
+        tree.index(leaves(9)[4].tobytes()),
+        tree.proof(tree.index(leaves(9)[4].tobytes())),
+    )
     other, _ = LeafTree.of(leaves(8))
     with pytest.raises(Conflict):
         store_segment(objects, segment(other), other)
@@ -102,6 +106,24 @@ def test_tiles_that_do_not_give_the_root_are_tampered(tmp_path: Path) -> None:
         load_tiles(objects, replace(segment(tree), root="sha256:" + "0" * 64))
     with pytest.raises(Tampered):
         load_tiles(objects, replace(segment(tree), size=8))
+
+
+def test_a_proof_from_stored_nodes_is_checked_against_the_root(tmp_path: Path) -> None:
+    objects = ObjectStore(tmp_path)
+    tree, _ = LeafTree.of(leaves(700))
+    held = segment(tree)
+    store_segment(objects, held, tree)
+    for row in leaves(700)[::50]:
+        index, proof = prove(objects, held, row.tobytes())
+        assert proves(held, row.tobytes(), index, proof)
+        assert proof == LeafTree(tree.leaves).proof(index)
+    with pytest.raises(NotFound):
+        prove(objects, held, bytes(32))
+    nodes = tmp_path / module.nodes_path(held.id)
+    assert len(nodes.read_bytes()) == 3 * 32
+    nodes.write_bytes(bytes(32) + nodes.read_bytes()[32:])
+    with pytest.raises(Tampered):
+        prove(objects, held, leaves(700)[650].tobytes())
 
 
 def test_the_sealed_entry_has_the_shape_that_the_log_wants() -> None:
