@@ -156,8 +156,12 @@ class _Replay:
             gates=[gate for gate in self.model.gates if gate.by is None],
         )
         platform = self.main.platform
-        candidate = lifecycle.request_candidate(platform, claimed, FIRST_AS_OF, code=self.folder)
-        made = lifecycle.build_training_set(platform, claimed, candidate.key)
+        known = self.main.candidate(claimed, FIRST_AS_OF)
+        if known is None:
+            key = lifecycle.request_candidate(platform, claimed, FIRST_AS_OF, code=self.folder).key
+        else:
+            key = known.key
+        made = lifecycle.build_training_set(platform, claimed, key)
         return {
             "name": "label_without_known_time",
             "refused": "when declared",

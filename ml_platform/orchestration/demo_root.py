@@ -23,6 +23,7 @@ from ml_platform.orchestration.sensor import reconcile_now
 from ml_platform.orchestration.sources import model_sources
 from ml_platform.platform import Platform
 from ml_platform.registry import VersionState
+from ml_platform.registry.state import CandidateState
 
 __all__ = ["OFFICERS", "PUBLISHED_SEED", "DemoRoot"]
 
@@ -141,13 +142,16 @@ class DemoRoot:
         Raises:
             GateFailed: a gate is red; request and evidence stay.
         """
-        key = self._known_candidate(model, as_of)
-        if key is not None:
-            return key
+        known = self.candidate(model, as_of)
+        if known is not None and known.version is not None:
+            return known.key
+        if known is not None and known.evaluated is not None:
+            lifecycle.register_candidate(self.platform, model, known.key, code=self.folder)
+            return known.key
         asked = {"model": model.name, "as_of": format_utc(as_of)}
         self.run("request_candidate", config={"request_candidate_op": {"config": asked}})
-        known = self.platform.registry.state().model(model.name).candidates.values()
-        key = max((one for one in known if one.version is None), key=lambda one: one.requested).key
+        asked_for = self.platform.registry.state().model(model.name).candidates.values()
+        key = max((one for one in asked_for if one.version is None), key=lambda one: one.requested).key
         self.instance.add_dynamic_partitions(candidates_name(model.name), [key])
         try:
             self.run(f"{model.name}_train", partition_key=key)
@@ -157,10 +161,12 @@ class DemoRoot:
             raise StorageFailed("The run failed.", next_step="Look at it with `mlp dev`.") from error
         return key
 
-    def _known_candidate(self, model: Model, as_of: datetime) -> str | None:
+    def candidate(self, model: Model, as_of: datetime) -> CandidateState | None:
+        """The candidate of an as-of time that came furthest, however the code has changed since."""
         state = self.platform.registry.state().models.get(model.name)
-        found = [] if state is None else [one for one in state.candidates.values() if one.version is not None]
-        return next((one.key for one in found if one.key.startswith(f"{as_of:%Y%m%dT%H%M%SZ}")), None)
+        stamp = f"{as_of:%Y%m%dT%H%M%SZ}"
+        found = [one for one in state.candidates.values() if one.key.startswith(stamp)] if state else []
+        return max(found, key=lambda one: (one.version or 0, one.evaluated or 0, one.requested), default=None)
 
     def promote(self, model: Model, number: int, reason: str) -> None:
         """Staging, canary, production: both officers sign each; stages that were held before are passed over."""

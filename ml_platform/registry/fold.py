@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from ml_platform.registry.events import Entry
+from ml_platform.registry.layers import Layers
 from ml_platform.registry.state import (
     ApprovalState,
     Authorship,
@@ -52,7 +53,6 @@ class Fold:
         self._take(start or State())
 
     def _take(self, start: State) -> None:
-        self._start = start
         self._size, self._recorded_at, self._genesis = start.size, start.recorded_at, start.genesis
         self._policies, self._orders, self._blocked = start.policies, start.orders, start.blocked
         self._keys, self._models, self._writers = start.keys, start.models, start.writers
@@ -89,28 +89,32 @@ class Fold:
         self._size = entry.index + 1
         self._recorded_at = entry.recorded_at
 
-    # -- what is copied before the first change ------------------------------------------------------------------
-
     def _own(self, name: str, current: Any) -> dict[str, Any]:
         if name not in self._dicts:
             self._dicts[name] = dict(current)
         return self._dicts[name]
 
+    def _own_writers(self) -> Layers[str, WriterState]:
+        if "writers" not in self._owned:
+            self._writers = self._writers.copy()
+            self._owned.add("writers")
+        return self._writers
+
     def _model(self, name: str) -> ModelState:
         """A model whose dictionaries belong to this fold."""
         models = self._own("models", self._models)
         self._models = models
-        if name not in self._owned:
+        if f"model {name}" not in self._owned:
             known = models.get(name) or ModelState(name)
             models[name] = replace(
                 known,
                 versions=dict(known.versions),
-                candidates=dict(known.candidates),
-                approvals=dict(known.approvals),
-                nonces=dict(known.nonces),
+                candidates=known.candidates.copy(),
+                approvals=known.approvals.copy(),
+                nonces=known.nonces.copy(),
                 intents=dict(known.intents),
             )
-            self._owned.add(name)
+            self._owned.add(f"model {name}")
         return models[name]  # type: ignore[no-any-return]
 
     def _update_model(self, name: str, **changes: Any) -> None:
@@ -161,8 +165,6 @@ class Fold:
         self._policies = (*self._policies, PolicyState(entry.index, entry.body["policy"]))
         self._orders |= {entry.body["order"]}
 
-    # -- candidates and versions -----------------------------------------------------------------------------------
-
     def _candidate_requested(self, entry: Entry, _: bytes) -> None:
         body = entry.body
         candidate = CandidateState(body["candidate"], entry.index, body["spec"], body["requested_by"])
@@ -209,8 +211,6 @@ class Fold:
         self._put(model.name, "versions", version.number, version)
         if candidate is not None:
             self._put(model.name, "candidates", candidate.key, replace(candidate, version=version.number))
-
-    # -- approvals and transitions ---------------------------------------------------------------------------------
 
     def _approval_given(self, entry: Entry, _: bytes) -> None:
         body, model = entry.body, str(entry.model)
@@ -275,12 +275,12 @@ class Fold:
         self._put(model.name, "versions", number, moved)
 
     def _segments_sealed(self, entry: Entry, _: bytes) -> None:
-        self._writers = writers = self._own("writers", self._writers)
+        writers = self._own_writers()
         for segment in entry.body["segments"]:
             writers[segment["writer"]] = WriterState(segment["last_seq"] + 1)
 
     def _writer_closed(self, entry: Entry, _: bytes) -> None:
-        self._writers = writers = self._own("writers", self._writers)
+        writers = self._own_writers()
         writers[entry.body["writer"]] = WriterState(entry.body["last_seq"] + 1, closed=True)
 
     _HANDLERS: ClassVar[dict[str, Callable[[Fold, Entry, bytes], None]]] = {

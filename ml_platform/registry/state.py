@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml_platform.core.errors import NotFound
+from ml_platform.registry.layers import Layers
 
 __all__ = [
     "ApprovalState",
@@ -208,9 +209,9 @@ class ModelState:
 
     name: str
     versions: Mapping[int, VersionState] = field(default_factory=dict)
-    candidates: Mapping[str, CandidateState] = field(default_factory=dict)
-    approvals: Mapping[str, ApprovalState] = field(default_factory=dict)
-    nonces: Mapping[str, str] = field(default_factory=dict)
+    candidates: Layers[str, CandidateState] = field(default_factory=Layers)
+    approvals: Layers[str, ApprovalState] = field(default_factory=Layers)
+    nonces: Layers[str, str] = field(default_factory=Layers)
     staging: int | None = None
     canary: int | None = None
     production: int | None = None
@@ -257,7 +258,7 @@ class State:
     policies: tuple[PolicyState, ...] = ()
     orders: frozenset[str] = frozenset()
     models: Mapping[str, ModelState] = field(default_factory=dict)
-    writers: Mapping[str, WriterState] = field(default_factory=dict)
+    writers: Layers[str, WriterState] = field(default_factory=Layers)
     blocked: tuple[int, ...] = ()
 
     def model(self, name: str) -> ModelState:

@@ -138,6 +138,24 @@ def test_larger_evidence_goes_by_digest() -> None:
         encoded(Event("segments_sealed", {"segments": [segment, second]}))
 
 
+def test_an_entry_may_have_exactly_16_kib() -> None:
+    numbers = {f"{place:0>180}": 2**52 for place in range(1, 60)}
+    segment = {
+        "id": "s", "size": 1, "root": DIGEST, "models": ["m"], "first_id": "a", "last_id": "a", "writer": "w",
+        "first_seq": 0, "last_seq": 0, "counts": numbers, "min_decided_at": REQUESTED["as_of"],
+        "max_decided_at": REQUESTED["as_of"],
+    }  # fmt: skip
+    room = MAX_ENTRY_BYTES - len(encoded(Event("segments_sealed", {"segments": [segment]})))
+    models = ["m"]
+    while room > 67:  # a further name takes its length, two quotes and a comma
+        models.append(f"m{len(models):0>63}")
+        room -= 67
+    widest = {**segment, "models": models, "id": "s" * (1 + room)}
+    assert len(encoded(Event("segments_sealed", {"segments": [widest]}))) == MAX_ENTRY_BYTES
+    with pytest.raises(DeclarationError, match="16385"):
+        encoded(Event("segments_sealed", {"segments": [{**widest, "id": "s" * (2 + room)}]}))
+
+
 def test_every_kind_has_a_rule_and_a_body() -> None:
     from ml_platform.registry.rules import _RULES
 

@@ -181,7 +181,7 @@ def test_a_database_rolled_back_behind_a_checkpoint_stops_writes_and_says_so(wor
     backup = copy_of(world)
     world.move(1, "stage", "staging")
     restore(world, backup)
-    with pytest.raises(Tampered, match="rolled back"):
+    with pytest.raises(Tampered, match="checkpoint of 6 entries: it was rolled back"):
         world.reopen().state()
     with pytest.raises(Tampered, match="rolled back"):
         world.request(2)

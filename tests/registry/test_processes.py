@@ -111,3 +111,48 @@ def test_writers_signers_and_readers_side_by_side_never_take_each_other_for_tamp
     state = world.registry.state()
     assert (state.size, len(state.model("credit_risk").candidates)) == (31, 30)
     assert world.registry.checkpoint().size == 31
+
+
+@pytest.fixture
+def side_by_side(world: World, monkeypatch: pytest.MonkeyPatch):
+    """Lets another process write and sign at the moment before a method of this one's checkpoints runs."""
+    other = World(world.folder)
+    numbers = iter(range(100, 200))
+
+    def before(name: str) -> None:
+        checkpoints = world.registry._checkpoints
+        plain = getattr(checkpoints, name)
+
+        def interleaved(*arguments):
+            other.request(next(numbers))
+            other.registry.checkpoint()
+            return plain(*arguments)
+
+        monkeypatch.setattr(checkpoints, name, interleaved)
+
+    other.request(1)  # something that this process has not read yet
+    return before
+
+
+def test_a_checkpoint_signed_while_we_read_is_not_taken_for_a_rollback(world: World, side_by_side) -> None:
+    side_by_side("claims")
+    assert world.registry.state().size == 3
+
+
+def test_a_checkpoint_signed_while_we_verify_is_not_taken_for_a_rollback(world: World, side_by_side) -> None:
+    side_by_side("sizes")
+    report = world.registry.verify()
+    assert report.ok, report
+
+
+def test_a_mark_set_while_we_sign_is_not_taken_for_a_rollback(world: World, side_by_side) -> None:
+    side_by_side("publish")
+    assert world.registry.checkpoint().size == 2
+    assert world.registry.state().size == 3
+
+
+def test_a_checkpoint_signed_while_we_prove_is_not_beyond_our_tree(world: World, side_by_side) -> None:
+    world.registry.state()
+    side_by_side("sizes")
+    proof = world.registry.inclusion(0)
+    assert proof.holds(world.signer.key.verifier.vkey)

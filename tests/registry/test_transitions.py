@@ -257,6 +257,8 @@ def test_an_announcement_on_a_head_before_the_last_transition_is_refused(world: 
     }  # fmt: skip
     with pytest.raises(ConcurrentTransition):
         world.registry._log.append([Event("transition_intended", {**body, "expected": heads[0]}, "credit_risk")])
+    with pytest.raises(ConcurrentTransition):
+        world.move(1, "archive", "archived", seen_size=heads[0]["size"])
     look()
     world.registry._log.append([Event("transition_intended", {**body, "expected": heads[1]}, "credit_risk")])
 
