@@ -29,6 +29,7 @@ class Lake:
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root).rstrip("/")
+        self._read_handles: dict[str, DeltaTable] = {}
 
     def __repr__(self) -> str:
         return f"Lake({self.root!r})"
@@ -52,6 +53,21 @@ class Lake:
                 f"There is no table {name}" + (f" at version {version}." if version is not None else "."),
                 next_step="Check the root; `mlp models` lists what it holds.",
             ) from error
+
+    def _newest(self, name: str) -> DeltaTable:
+        """A handle for reading the newest version; kept, since opening a table anew reads its whole log."""
+        from deltalake.exceptions import DeltaError
+
+        held = self._read_handles.get(name)
+        if held is not None:
+            try:
+                held.update_incremental()
+            except (DeltaError, OSError):
+                held = None  # the table was replaced or mended under us
+        if held is None:
+            held = self._open(name)
+            self._read_handles[name] = held
+        return held
 
     def create(
         self,
@@ -128,7 +144,7 @@ class Lake:
 
     def txn(self, name: str, app_id: str) -> int | None:
         """The last transaction version that an application id wrote to a table."""
-        found = self._open(name).transaction_version(app_id) if self.exists(name) else None
+        found = self._newest(name).transaction_version(app_id) if self.exists(name) else None
         return None if found is None else int(found)
 
     def version_of(self, name: str, app_id: str, txn_version: int) -> int:
@@ -150,7 +166,8 @@ class Lake:
 
     def dataset(self, name: str, version: int | None = None) -> ds.Dataset:
         """An Arrow dataset with push-down; DuckDB scans it."""
-        return self._open(name, version).to_pyarrow_dataset()
+        table = self._newest(name) if version is None else self._open(name, version)
+        return table.to_pyarrow_dataset()
 
     def read(
         self,
