@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ROOT ?= roots/demo
 DATA ?=
+# Other data, another root: a root's sources are append-only.
+ROOT ?= roots/$(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),demo)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 DEMO_EXTRAS := dagster,lightgbm

@@ -126,6 +126,13 @@ def test_a_second_run_in_the_same_root_changes_nothing(report: dict[str, Any], r
     assert again["trace"]["prediction"]["id"] == report["trace"]["prediction"]["id"]
 
 
+def test_other_data_are_not_mixed_into_a_root(report: dict[str, Any], root: Path, tmp_path: Path) -> None:
+    data = shuffled(root / "market", tmp_path / "other", seed=3)
+    done = mlp("demo", "--root", str(root), "--data", str(data), "--json")
+    assert done.returncode == 6, done.stderr[-2000:]
+    assert "other data" in json.loads(done.stdout)["error"]["what"]
+
+
 def test_verify_and_reproduce_agree_with_the_report(report: dict[str, Any], root: Path) -> None:
     verified = mlp("verify", "--root", str(root), "--json")
     assert verified.returncode == 0, verified.stderr

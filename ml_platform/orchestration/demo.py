@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ml_platform import lifecycle
-from ml_platform.core.errors import DeclarationError, NotFound
+from ml_platform.core.digests import canonical_json, file_digest
+from ml_platform.core.errors import Conflict, DeclarationError, NotFound
+from ml_platform.core.files import write_atomically
 from ml_platform.governance import verify
 from ml_platform.lifecycle.scoring import month_window
 from ml_platform.model import Model, load_models
@@ -94,6 +96,7 @@ class _Replay:
             starts_at=FIRST_AS_OF,
             unavailable={} if restricted else {one.name: _NO_ATTRIBUTE for one in model.protected},
         )
+        _refuse_other_data(root, data, model)
         return cls(
             root=root,
             data=_simulated(root / "market", say) if data is None else data.absolute(),
@@ -214,6 +217,23 @@ class _Replay:
             },
             "seconds": round(time.monotonic() - self.started, 3),
         }
+
+
+def _refuse_other_data(root: Path, data: Path | None, model: Model) -> None:
+    """A root replays one set of files: sources are append-only, so another set would be mixed into the first.
+
+    Raises:
+        Conflict: the root was begun with other data.
+    """
+    files = {} if data is None else {one.name: file_digest(data / f"{one.name}.parquet") for one in model.sources}
+    said = canonical_json({"data": files or "simulated"})
+    path = root / "demo.json"
+    if not path.exists():
+        write_atomically(path, said)
+    elif path.read_bytes() != said:
+        raise Conflict(
+            "This root was begun with other data.", field="--data", next_step="Name another folder with --root."
+        )
 
 
 def _reasons(model: Model) -> dict[str, str]:
