@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ml_platform.cli.blocks import Answer, Block, Fields, Section, Table
+from ml_platform.cli.blocks import Answer, Block, Fields, Line, Section, Table
 from ml_platform.cli.frame import Commands
 from ml_platform.cli.options import (
     DEFAULT_MODELS,
@@ -19,7 +19,7 @@ from ml_platform.cli.options import (
     time_option,
 )
 from ml_platform.cli.session import Session
-from ml_platform.cli.text import count, value
+from ml_platform.cli.text import count, moment, value
 
 if TYPE_CHECKING:
     from ml_platform.features import FeatureView, Source
@@ -85,7 +85,8 @@ def train(
     """Build a candidate from what was known at a time, and register it if it passes its gates.
 
     Five steps: request, training set, training, evaluation, registration. Each is done once: the same command after
-    an interruption continues. A candidate that fails a gate stays on record and the command exits with 7.
+    an interruption continues. A candidate that fails a gate stays on record and the command exits with 7;
+    `mlp show MODEL --candidate KEY` shows what it was measured at.
     """
     from ml_platform import lifecycle
 
@@ -129,15 +130,20 @@ def score(
     models: ModelsOption = DEFAULT_MODELS,
 ) -> Answer:
     """Decide a month of requests by the production version, each decision with its record; a rerun is a no-op."""
-    from ml_platform.lifecycle import score_partition
+    from ml_platform.lifecycle import is_complete, score_partition
 
     declared = session.model(model, models)
+    platform = session.platform()
+    before = is_complete(platform, model, partition)
     with session.screen.step(f"scoring {partition}") as note:
-        made = score_partition(session.platform(), declared, partition)
-        note(f"{count(made.accepted)} decided, {count(made.refused)} refused, {count(made.flagged)} flagged")
-    document = made.to_json()
+        made = score_partition(platform, declared, partition)
+        counts = f"{count(made.accepted)} decided, {count(made.refused)} refused, {count(made.flagged)} flagged"
+        note(f"nothing to do, it was complete before: {counts}" if before else counts)
+    document = {**made.to_json(), "complete_before": before}
+    done = [Line("Nothing was done: this partition was complete before. What follows is what it holds.")]
     blocks = [
         Section(f"{model} {partition}"),
+        *(done if before else []),
         _fields(document),
         *_by_rule("Flagged", document["flags"]),
         *_by_rule("Refused", document["refusals"]),
@@ -165,10 +171,13 @@ def _candidate_blocks(model: str, document: dict[str, Any]) -> list[Block]:
 def _fields(document: dict[str, Any]) -> Fields:
     """Every plain value of a document, in its order; what is nested is shown by ``--json``."""
     plain = {name: found for name, found in document.items() if not isinstance(found, dict | list) and name != "format"}
-    return Fields([(name.replace("_", " "), _shown(found)) for name, found in plain.items() if found is not None])
+    shown = [(name.replace("_", " "), _shown(name, found)) for name, found in plain.items() if found is not None]
+    return Fields(shown)
 
 
-def _shown(found: object) -> str:
+def _shown(name: str, found: object) -> str:
+    if isinstance(found, str) and name.endswith("_at"):
+        return moment(found)
     return count(found) if isinstance(found, int) and not isinstance(found, bool) else value(found)
 
 

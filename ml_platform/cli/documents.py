@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ml_platform.cli.blocks import Block, Fields, Section, Table
+from ml_platform.cli.blocks import Block, Fields, Line, Section, Table
 from ml_platform.cli.text import NONE, count, estimate, moment, number, value
 
 __all__ = [
+    "candidate_blocks",
     "evaluation_blocks",
     "gates_table",
     "history_table",
@@ -115,6 +116,45 @@ def evaluation_blocks(evaluation: Mapping[str, Any]) -> list[Block]:
         Section("Gates"),
         gates_table(evaluation["verdicts"]),
     ]
+
+
+def candidate_blocks(found: Mapping[str, Any]) -> list[Block]:
+    """A candidate: its request, its training set, its evaluation, as far as it got."""
+    request, rows, evaluation = found["request"], found["training_set"], found["evaluation"]
+    blocks: list[Block] = [
+        Section(f"{found['model']} candidate {found['candidate']}"),
+        Fields(
+            [
+                ("version", "none" if found["version"] is None else str(found["version"])),
+                ("as of", moment(request["as_of"])),
+                ("requested by", f"{request['requested_by']}, entry {found['log_index']}"),
+                ("declaration", request["spec"]),
+                ("source tables", table_versions(request["sources"])),
+                ("stored features", table_versions(request["features"])),
+                ("commit", value(request["code"].get("commit"))),
+                ("code tree", value(request["code"].get("tree"))),
+                ("lock file", value(request["lock"])),
+            ]
+        ),
+        Section("Training set"),
+        Line("not built yet: the same `mlp train` continues") if rows is None else _rows_fields(rows),
+    ]
+    if evaluation is None:
+        return [*blocks, Section("Evaluation"), Line("not evaluated yet: the same `mlp train` continues")]
+    return [*blocks, *evaluation_blocks(evaluation)]
+
+
+def _rows_fields(rows: Mapping[str, Any]) -> Fields:
+    left_out = ", ".join(f"{count(left)} {reason}" for reason, left in rows["left_out"].items())
+    parts = f"{count(rows['train_rows'])} to train on, {count(rows['test_rows'])} to test on"
+    return Fields(
+        [
+            ("digest", rows["digest"]),
+            ("rows", f"{count(rows['rows'])}: {parts}"),
+            ("left out", left_out or "none"),
+            ("stored at", rows["path"]),
+        ]
+    )
 
 
 def run_record_blocks(record: Mapping[str, Any]) -> list[Block]:

@@ -1,4 +1,4 @@
-"""Commands that read the registry: models, versions, one version, the state at a time."""
+"""Commands that read what is recorded: models, versions, one version or candidate, the state, decisions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from ml_platform.cli.blocks import Answer, Block, Fields, Section, Table
-from ml_platform.cli.documents import evaluation_blocks, history_table, run_record_blocks
+import typer
+
+from ml_platform.cli.blocks import Answer, Block, Fields, Line, Section, Table
+from ml_platform.cli.documents import candidate_blocks, evaluation_blocks, history_table, run_record_blocks
 from ml_platform.cli.frame import Commands
-from ml_platform.cli.options import ModelArgument, VersionArgument, time_option
+from ml_platform.cli.options import ModelArgument, parse_partition, time_option
 from ml_platform.cli.session import Session
-from ml_platform.cli.text import NONE, moment, short, value
+from ml_platform.cli.text import NONE, clock_text, count, moment, number, short, value
 
 __all__ = ["commands"]
 
@@ -46,13 +48,39 @@ def versions(session: Session, model: ModelArgument) -> Answer:
         blocks += [
             Section("Candidates without a version"),
             Table(("candidate", "gates that did not pass"), open_gates),
+            Line(f"`mlp show {model} --candidate KEY` shows one."),
         ]
     return Answer(found, blocks)
 
 
-@commands.add("show", examples=["mlp show credit_risk 1 --root roots/demo"])
-def show(session: Session, model: ModelArgument, version: VersionArgument) -> Answer:
-    """Show one version: stages, run record, metrics with intervals, gates."""
+@commands.add(
+    "show",
+    examples=[
+        "mlp show credit_risk 1 --root roots/demo",
+        "mlp show credit_risk --candidate 20100101T000000Z_0f3a5c7e9b12 --root roots/demo",
+    ],
+)
+def show(
+    session: Session,
+    model: ModelArgument,
+    version: Annotated[int | None, typer.Argument(min=1, help="Version number; else --candidate.")] = None,
+    candidate: Annotated[
+        str | None,
+        typer.Option("--candidate", metavar="KEY", help="A candidate instead, also one that failed its gates."),
+    ] = None,
+) -> Answer:
+    """Show one version or candidate: stages, run record, metrics with intervals, gates."""
+    if (version is None) == (candidate is None):
+        raise typer.BadParameter("Give a version number, or --candidate KEY; `mlp versions` lists both.")
+    if candidate is not None:
+        from ml_platform.lifecycle import show_candidate
+
+        found = show_candidate(session.platform(), model, candidate)
+        return Answer(found, candidate_blocks(found))
+    return _show_version(session, model, version or 0)
+
+
+def _show_version(session: Session, model: str, version: int) -> Answer:
     from ml_platform.lifecycle import show_version
 
     found = show_version(session.platform(), model, version)
@@ -81,16 +109,73 @@ def state(
     ] = None,
 ) -> Answer:
     """Show which version held which stage at a time, as known then or as known now."""
-    from ml_platform.lifecycle import state_at
+    from ml_platform.lifecycle import read_clock, state_at
 
-    found = state_at(session.platform(), at, known_at)
+    platform = session.platform()
+    found, clock = state_at(platform, at, known_at), read_clock(platform)
     effective, known = (moment(one) if one else "this moment" for one in (at, known_at))
     blocks: list[Block] = [
         Section(f"In effect at {effective}, as known at {known}"),
-        Fields([("log entries", value(found["entries"])), ("platform", found["platform"])]),
+        Fields(
+            [
+                ("log entries", value(found["entries"])),
+                ("platform", found["platform"]),
+                ("clock now", clock_text(clock)),
+            ]
+        ),
         _models_table(found["models"]),
     ]
-    return Answer({**found, "at": at, "known_at": known_at}, blocks)
+    return Answer({**found, "at": at, "known_at": known_at, "clock": clock}, blocks)
+
+
+@commands.add(
+    "decisions",
+    examples=[
+        "mlp decisions credit_risk --partition 2010-05 --decision declined --root roots/demo",
+        "mlp decisions credit_risk --limit 1 --json | jq -r '.decisions[].prediction_id'",
+    ],
+)
+def decisions(
+    session: Session,
+    model: ModelArgument,
+    partition: Annotated[
+        str | None,
+        typer.Option("--partition", parser=parse_partition, metavar="YYYY-MM", help="Only requests of this month."),
+    ] = None,
+    decision: Annotated[
+        str | None, typer.Option("--decision", metavar="DECISION", help="Only these: declined or approved.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many at most.")] = 20,
+    keys: Annotated[bool, typer.Option("--keys", help="Tell whom each is about. That is personal data.")] = False,
+) -> Answer:
+    """List a model's recorded decisions, the newest first, so that one can be traced.
+
+    Without --keys nothing says whom a decision is about; `mlp trace PREDICTION` does.
+    """
+    from ml_platform.lifecycle import list_decisions
+
+    found = list_decisions(session.platform(), model, partition=partition, decision=decision, limit=limit, keys=keys)
+    shown = found["decisions"]
+    headers = ("prediction", "decided at", "by", "score", "decision", "flags", *(["about"] if keys else []))
+    blocks: list[Block] = [
+        Section(f"{model}: {count(len(shown))} of {count(found['found'])} decisions"),
+        Table(headers, [_decision(one) for one in shown], empty="none; `mlp score` decides a month of requests"),
+    ]
+    return Answer(found, blocks)
+
+
+def _decision(one: Mapping[str, Any]) -> tuple[str, ...]:
+    superseded = "" if one["decision_of_record"] else " (not of record)"
+    about = [value(one["entity"])] if "entity" in one else []
+    return (
+        one["prediction_id"],
+        moment(one["decided_at"]),
+        f"v{one['version']}",
+        number(one["score"], 4),
+        f"{value(one['decision'])}{superseded}",
+        value(one["flags"]),
+        *about,
+    )
 
 
 def _models_table(found: Sequence[Mapping[str, Any]]) -> Table:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -15,6 +16,7 @@ from ml_platform.cli.blocks import Answer, Fields, Line
 from ml_platform.cli.frame import Commands
 from ml_platform.cli.options import parse_pairs, parse_root_kind, time_option
 from ml_platform.cli.session import Session
+from ml_platform.cli.text import clock_text
 
 if TYPE_CHECKING:
     from ml_platform.registry.genesis import Member
@@ -93,6 +95,7 @@ def init(
     The platform's identity is printed: keep it outside the root and give it to `mlp verify --genesis`.
     """
     from ml_platform.core.errors import SettingsError
+    from ml_platform.core.settings import ENVIRONMENT_VARIABLE
     from ml_platform.platform import Platform
 
     if session.root is None:
@@ -115,7 +118,32 @@ def init(
         "members": sorted(parse_pairs(member, "--member")),
     }
     fields = [(name.replace("_", " "), _text(value)) for name, value in document.items()]
-    return Answer(document, [Fields(fields), Line("Keep the genesis digest outside the root.")])
+    settings = quote(str(session.settings_file().resolve()))
+    lines = [
+        Line("Keep the genesis digest outside the root."),
+        Line(f"Commands work on this root with --root, or after: export {ENVIRONMENT_VARIABLE}={settings}"),
+    ]
+    return Answer(document, [Fields(fields), *lines])
+
+
+@commands.add("clock", examples=["mlp clock --root roots/demo", "mlp clock --move 2010-07-01 --root roots/trial"])
+def clock(
+    session: Session,
+    move: Annotated[
+        datetime | None, time_option("--move", "Where the clock of a replay root stands from now on; only forward.")
+    ] = None,
+) -> Answer:
+    """Show where the platform's clock stands, and in a replay root move it forward.
+
+    A wall root has the machine's clock, which nobody moves.
+    """
+    from ml_platform.lifecycle import read_clock
+
+    platform = session.platform()
+    if move is not None:
+        platform.replay.move(move)
+    found = read_clock(platform)
+    return Answer(found, [Fields([("clock", clock_text(found))])])
 
 
 @commands.add("dev", examples=["mlp dev --root roots/demo", "mlp dev --root roots/demo --port 3001"])

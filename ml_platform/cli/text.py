@@ -9,6 +9,7 @@ from typing import Any, Final
 
 __all__ = [
     "NONE",
+    "clock_text",
     "count",
     "duration",
     "estimate",
@@ -106,6 +107,15 @@ def moment(at: datetime | str | None) -> str:
 
         at = format_utc(at)
     return printable(at.replace(_MICROSECOND_ZEROS, "").replace("T", " ", 1))
+
+
+def clock_text(clock: Mapping[str, Any]) -> str:
+    """Where a root's clock stands, and what kind of clock it is.
+
+    >>> clock_text({"kind": "replay", "now": "2010-07-01T00:00:00.000000Z"})
+    '2010-07-01 00:00:00Z (replay)'
+    """
+    return f"{moment(clock['now'])} ({clock['kind']})"
 
 
 def duration(microseconds: int | None) -> str:

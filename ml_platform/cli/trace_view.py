@@ -110,7 +110,7 @@ def _version(version: Document) -> list[Block]:
         Fields(
             [
                 ("stage at the decision", version["stage_at_decision"]),
-                ("as known then", version["stage_at_decision_as_known_then"]),
+                ("as known now", version["stage_at_decision_as_known_now"]),
                 ("stage now", version["stage_now"]),
                 ("candidate", version["candidate"]),
                 ("registered", f"{moment(registered['at'])} by {registered['by']}, entry {registered['log_index']}"),

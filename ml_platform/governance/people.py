@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from ml_platform.core.clock import format_utc
 from ml_platform.core.errors import ApprovalInvalid, ArtifactCorrupt, NotFound, Tampered
 from ml_platform.governance.parts import Parts
 from ml_platform.governance.reading import optional_text
@@ -12,9 +15,30 @@ from ml_platform.registry.approvals import approval_namespace, parse_payload
 from ml_platform.registry.sshsig import fingerprint, verify
 from ml_platform.registry.state import ApprovalState, Move
 
-__all__ = ["approvals_of", "authorship_of", "later_events", "stage_at", "stage_history"]
+__all__ = ["Instant", "approvals_of", "authorship_of", "later_events", "stage_at", "stage_history"]
 
 NAMED_ON = "trained"
+
+
+@dataclass(frozen=True)
+class Instant:
+    """When a decision was made, on the platform's clock, and when it was recorded, on the wall's (RFC 3339 texts).
+
+    In a replay root a month and the promotion after it can have the same effective time; what came first is then
+    told by when it was recorded.
+    """
+
+    decided_at: str
+    recorded_at: str
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> Instant:
+        """That of a row of ``predictions``."""
+        return cls(format_utc(header["decided_at"]), format_utc(header["recorded_at"]))
+
+    def knew(self, effective_at: str, recorded_at: str) -> bool:
+        """Whether an event had taken effect and had been recorded."""
+        return effective_at <= self.decided_at and recorded_at <= self.recorded_at
 
 
 def stage_at(version: VersionState, decided_at: str, known_at: str | None = None) -> str:
@@ -27,9 +51,12 @@ def stage_at(version: VersionState, decided_at: str, known_at: str | None = None
     return moves[-1].to if moves else NAMED_ON
 
 
-def stage_history(parts: Parts, version: VersionState, decided_at: str) -> list[dict[str, Any]]:
-    """Every change of stage, with actor and reason; ``at_decision`` says whether it had taken effect then."""
-    return [{**_move(parts, move), "at_decision": move.effective_at <= decided_at} for move in version.history]
+def stage_history(parts: Parts, version: VersionState, when: Instant) -> list[dict[str, Any]]:
+    """Every change of stage, with actor and reason; ``at_decision`` says whether it was in effect and known then."""
+    return [
+        {**_move(parts, move), "at_decision": when.knew(move.effective_at, move.recorded_at)}
+        for move in version.history
+    ]
 
 
 def _move(parts: Parts, move: Move) -> dict[str, Any]:
@@ -110,10 +137,12 @@ def authorship_of(state: State, version: VersionState) -> dict[str, Any]:
     }
 
 
-def later_events(parts: Parts, state: State, model: ModelState, version: VersionState, decided_at: str) -> list[Any]:
+def later_events(parts: Parts, state: State, model: ModelState, version: VersionState, when: Instant) -> list[Any]:
     """What happened to the version after the decision: moves, withdrawn approvals, revoked keys of its approvers."""
     events = [
-        {"event": move.action, **_move(parts, move)} for move in version.history if move.effective_at > decided_at
+        {"event": move.action, **_move(parts, move)}
+        for move in version.history
+        if not when.knew(move.effective_at, move.recorded_at)
     ]
     approvals = [one for one in model.approvals.values() if one.version == version.number]
     ends = [("approval_revoked", one.revoked, {"principal": one.principal, "to": one.to}) for one in approvals]
@@ -131,6 +160,6 @@ def later_events(parts: Parts, state: State, model: ModelState, version: Version
         if index is not None:
             entry = parts.registry.entry(index)
             times = {"effective_at": entry.effective_at, "recorded_at": entry.recorded_at}
-            if entry.effective_at > decided_at:
+            if not when.knew(entry.effective_at, entry.recorded_at):
                 events.append({"event": event, "log_index": index, **times, **facts})
     return sorted(events, key=lambda one: int(str(one["log_index"])))

@@ -16,7 +16,14 @@ from ml_platform.governance.deciding import batch_section, features_section, pre
 from ml_platform.governance.entities import decision_in_force, find_decisions, find_refusals
 from ml_platform.governance.lineage import VersionEvidence
 from ml_platform.governance.parts import Parts
-from ml_platform.governance.people import approvals_of, authorship_of, later_events, stage_at, stage_history
+from ml_platform.governance.people import (
+    Instant,
+    approvals_of,
+    authorship_of,
+    later_events,
+    stage_at,
+    stage_history,
+)
 from ml_platform.governance.proving import prove_record
 from ml_platform.governance.reading import optional_text, readable
 from ml_platform.registry import State, VersionState
@@ -29,6 +36,8 @@ from ml_platform.training import Artifact, load_artifact
 __all__ = ["TRACE_FORMAT", "Trace", "trace", "trace_entity"]
 
 TRACE_FORMAT: Final = "ml-platform/trace/1"
+_AT_REQUEST_TIME: Final = "Give --at with the request's time to see whether its row was refused."
+_OTHER_TIME: Final = "No row of it with that very request time was refused either."
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ def trace(parts: Parts, prediction_id: str) -> Trace:
     proof = prove_record(parts, found, artifact.contract)
     version = _deciding_version(state, found, artifact)
     contract, lineage = artifact.contract, VersionEvidence.load(parts, version)
-    decided_at, model = format_utc(found.header["decided_at"]), state.model(version.model)
+    when, model = Instant.of(found.header), state.model(version.model)
     return Trace(
         {
             "format": TRACE_FORMAT,
@@ -85,7 +94,7 @@ def trace(parts: Parts, prediction_id: str) -> Trace:
             "approvals": approvals_of(parts, model, version),
             "authorship": authorship_of(state, version),
             "proofs": proof.to_json(),
-            "later": later_events(parts, state, model, version, decided_at),
+            "later": later_events(parts, state, model, version, when),
         }
     )
 
@@ -125,7 +134,7 @@ def trace_entity(parts: Parts, model: str, keys: Mapping[str, object], at: datet
     raise NotFound(
         "No decision about this entity is kept here.",
         field="entity",
-        next_step=f"Check the keys; {_kept(parts)} Give --at with the request's time to see whether it was refused.",
+        next_step=f"Check the keys. {_kept(parts)} {_AT_REQUEST_TIME if at is None else _OTHER_TIME}",
     )
 
 
@@ -181,17 +190,17 @@ def _deciding_version(state: State, found: FoundRecord, artifact: Artifact) -> V
 
 def _version(parts: Parts, version: VersionState, found: FoundRecord) -> dict[str, Any]:
     entry = parts.registry.entry(version.registered)
-    decided_at, recorded_at = format_utc(found.header["decided_at"]), format_utc(found.header["recorded_at"])
+    when = Instant.of(found.header)
     return {
         "number": version.number,
         "candidate": version.candidate,
         "risk_class": version.risk_class,
         "registered": {"log_index": entry.index, "at": entry.recorded_at, "by": entry.body["registered_by"]},
         "baseline": version.baseline,
-        "stage_at_decision": stage_at(version, decided_at),
-        "stage_at_decision_as_known_then": stage_at(version, decided_at, recorded_at),
+        "stage_at_decision": stage_at(version, when.decided_at, when.recorded_at),
+        "stage_at_decision_as_known_now": stage_at(version, when.decided_at),
         "stage_now": version.stage,
-        "stage_history": stage_history(parts, version, decided_at),
+        "stage_history": stage_history(parts, version, when),
         "spec": version.digests.spec,
         "artifact": version.digests.artifact,
         "contract": version.digests.contract,

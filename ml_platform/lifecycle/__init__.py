@@ -24,9 +24,17 @@ if TYPE_CHECKING:
         rollback,
         stage,
     )
-    from ml_platform.lifecycle.queries import list_models, list_versions, show_version, state_at
+    from ml_platform.lifecycle.queries import (
+        list_decisions,
+        list_models,
+        list_versions,
+        read_clock,
+        show_candidate,
+        show_version,
+        state_at,
+    )
     from ml_platform.lifecycle.requesting import Candidate, read_candidate, request_candidate
-    from ml_platform.lifecycle.scoring import score_partition
+    from ml_platform.lifecycle.scoring import is_complete, score_partition
     from ml_platform.lifecycle.sources import Landed, land_source
     from ml_platform.lifecycle.training import (
         TrainedModel,
@@ -53,13 +61,16 @@ _HOMES: Final[dict[str, str]] = {
     "build_training_set": "training",
     "enter_approval": "promotion",
     "evaluate_candidate": "evaluating",
+    "is_complete": "scoring",
     "land_source": "sources",
+    "list_decisions": "queries",
     "list_models": "queries",
     "list_versions": "queries",
     "materialize_view": "features",
     "open_decisions": "promotion",
     "promote": "promotion",
     "read_candidate": "requesting",
+    "read_clock": "queries",
     "read_evaluated": "evaluating",
     "read_trained": "training",
     "register_candidate": "candidates",
@@ -67,6 +78,7 @@ _HOMES: Final[dict[str, str]] = {
     "restore": "promotion",
     "rollback": "promotion",
     "score_partition": "scoring",
+    "show_candidate": "queries",
     "show_version": "queries",
     "stage": "promotion",
     "state_at": "queries",
@@ -90,13 +102,16 @@ __all__ = [
     "build_training_set",
     "enter_approval",
     "evaluate_candidate",
+    "is_complete",
     "land_source",
+    "list_decisions",
     "list_models",
     "list_versions",
     "materialize_view",
     "open_decisions",
     "promote",
     "read_candidate",
+    "read_clock",
     "read_evaluated",
     "read_trained",
     "register_candidate",
@@ -104,6 +119,7 @@ __all__ = [
     "restore",
     "rollback",
     "score_partition",
+    "show_candidate",
     "show_version",
     "stage",
     "state_at",

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml_platform.core.clock import format_utc
 from ml_platform.core.contract import Contract, ResolvedField
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.rows import utc
@@ -29,6 +30,7 @@ __all__ = [
     "feature_versions",
     "materialize_model_views",
     "materialize_view",
+    "not_over",
     "stored_columns",
     "training_join",
 ]
@@ -64,17 +66,42 @@ def materialize_view(platform: Platform, view: FeatureView, *, start: datetime, 
         NotFound: a source was never landed.
     """
     if utc(end) > platform.clock.now():
-        raise DataError(
-            "A month is not over on the platform's clock.",
-            field=view.name,
-            next_step="Materialise months that are over.",
-        )
+        raise not_over(platform, utc(end), "A month", field=view.name, wall_step="Materialise months that are over.")
     tables = {source.name: source_table(source) for source in plain_sources(view.history)}
     for source, table in tables.items():
         if not platform.lake.exists(table):
             raise NotFound("The source has no rows here.", field=source, next_step="Land it first.")
     made = materialize(view, lake=platform.lake, sources=LakeSources(platform.lake, tables), start=start, end=end)
     return Materialized(view, made.name, made.version, made.rows, len(made.added))
+
+
+def not_over(platform: Platform, end: datetime, what: str, *, field: str, wall_step: str) -> DataError:
+    """The error about a window that is not over: where the clock stands, and how a replay root's clock moves on.
+
+    Args:
+        platform: the root.
+        end: when the window is over, aware.
+        what: the window, as the sentence begins.
+        field: of the error.
+        wall_step: what to do in a wall root, whose clock nobody moves.
+    """
+    stands = _moment(platform.clock.now())
+    move = f"Move it on: `mlp clock --move {_moment(end)}`."
+    return DataError(
+        f"{what} is not over on the platform's clock, which stands at {stands}.",
+        field=field,
+        next_step=move if platform.settings.kind == "replay" else wall_step,
+    )
+
+
+def _moment(at: datetime) -> str:
+    """RFC 3339 without empty fractions; a bare date at midnight.
+
+    >>> from datetime import UTC
+    >>> _moment(datetime(2010, 7, 1, tzinfo=UTC)), _moment(datetime(2010, 7, 1, 12, tzinfo=UTC))
+    ('2010-07-01', '2010-07-01T12:00:00Z')
+    """
+    return format_utc(at).replace(".000000Z", "Z").removesuffix("T00:00:00Z")
 
 
 def materialize_model_views(

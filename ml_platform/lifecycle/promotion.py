@@ -10,10 +10,11 @@ from typing import Any
 from ml_platform.core.errors import ApprovalMissing, IllegalTransition
 from ml_platform.platform import Platform
 from ml_platform.registry import sshsig
-from ml_platform.registry.approvals import Decision, approval_namespace, open_verdicts
+from ml_platform.registry.approvals import Decision, approval_namespace
 from ml_platform.registry.evidence import Evidence
 from ml_platform.registry.keyfiles import load_signer
 from ml_platform.registry.registry import TransitionResult
+from ml_platform.registry.verdicts import open_verdicts
 
 __all__ = [
     "Approved",
@@ -141,7 +142,8 @@ def open_decisions(platform: Platform, model: str, version: int) -> dict[str, st
     state = platform.registry.state()
     known = state.version(model, version)
     verdicts = Evidence(platform.objects).verdicts(known.digests.spec, known.digests.evaluation)
-    return {one.gate: one.verdict for one in open_verdicts(state.policy.document, known.risk_class, verdicts)}
+    asked = open_verdicts(state.policy.document, known.risk_class, verdicts, model=model, candidate=known.candidate)
+    return {one.gate: one.verdict for one in asked}
 
 
 def approval_payload(

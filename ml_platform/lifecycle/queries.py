@@ -1,16 +1,25 @@
-"""What there is: models, versions, one version, the state at a time. Reads only."""
+"""What there is: models, versions, one version or candidate, decisions, the state at a time. Reads only."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
+from ml_platform.core.clock import format_utc
 from ml_platform.core.digests import parse_canonical
 from ml_platform.core.errors import NotFound
 from ml_platform.platform import Platform
-from ml_platform.registry.state import ModelState, State, VersionState
+from ml_platform.registry.state import CandidateState, ModelState, State, VersionState
 
-__all__ = ["list_models", "list_versions", "show_version", "state_at"]
+__all__ = [
+    "list_decisions",
+    "list_models",
+    "list_versions",
+    "read_clock",
+    "show_candidate",
+    "show_version",
+    "state_at",
+]
 
 
 def list_models(platform: Platform) -> list[dict[str, Any]]:
@@ -83,13 +92,112 @@ def show_version(platform: Platform, model: str, version: int) -> dict[str, Any]
     }
 
 
+def show_candidate(platform: Platform, model: str, key: str) -> dict[str, Any]:
+    """One candidate, whether it became a version or not: request, training set, evaluation.
+
+    What it did not get to is None: a candidate can be stopped before its training set or its evaluation.
+
+    Raises:
+        NotFound: unknown model or candidate.
+        ArtifactCorrupt: a stored document is not what the log says.
+    """
+    from ml_platform.lifecycle.requesting import read_candidate
+
+    known = platform.registry.state().model(model).candidates.get(key)
+    if known is None:
+        raise NotFound(
+            "The model has no such candidate.", field="candidate", next_step=f"`mlp versions {model}` lists them."
+        )
+    evaluation = None if known.evaluation is None else parse_canonical(platform.objects.get(known.evaluation))
+    return {
+        "model": model,
+        "candidate": key,
+        "version": known.version,
+        "log_index": known.requested,
+        "request": read_candidate(platform, model, key).to_json(),
+        "training_set": _training_set(platform, model, known),
+        "evaluation": evaluation,
+    }
+
+
+def _training_set(platform: Platform, model: str, candidate: CandidateState) -> dict[str, Any] | None:
+    """What the manifest says of the rows; None where no training set was finished."""
+    from ml_platform.datasets import read_snapshot, snapshot_path
+
+    path = snapshot_path(model, candidate.key)
+    try:
+        manifest = read_snapshot(platform.objects, path).manifest
+    except NotFound:
+        return None
+    split = manifest["split"]
+    return {
+        "digest": manifest["digest"],
+        "path": path,
+        "rows": manifest["rows"],
+        "train_rows": split["train_rows"],
+        "test_rows": split["test_rows"],
+        "left_out": manifest["left_out"]["reasons"],
+    }
+
+
+def list_decisions(
+    platform: Platform,
+    model: str,
+    *,
+    partition: str | None = None,
+    decision: str | None = None,
+    limit: int = 20,
+    keys: bool = False,
+) -> dict[str, Any]:
+    """A model's decisions, the newest first: ids to trace, with time, version, score, decision and flags.
+
+    Only decisions that a complete partition holds are returned; filters are pushed down to the tables.
+
+    Args:
+        platform: the root.
+        model: whose decisions.
+        partition: only those about requests of this month, ``YYYY-MM``.
+        decision: only these, such as ``declined``.
+        limit: how many at most; ``found`` counts all.
+        keys: whether the entity's keys are told: they are personal data.
+
+    Raises:
+        NotFound: unknown model.
+        DataError: the partition is no month.
+    """
+    from ml_platform.lifecycle.decisions import Wanted, read_decisions
+
+    platform.registry.state().model(model)
+    return read_decisions(platform, Wanted(model, partition, decision, keys), limit)
+
+
+def read_clock(platform: Platform) -> dict[str, Any]:
+    """The kind of the platform's clock, ``wall`` or ``replay``, and where it stands."""
+    return {"kind": platform.settings.kind, "now": format_utc(platform.clock.now())}
+
+
 def state_at(platform: Platform, at: datetime | None = None, known_at: datetime | None = None) -> dict[str, Any]:
     """Stages as in effect at a time, as far as they were recorded at another; both default to now."""
     state: State = platform.registry.state(at=at, known_at=known_at)
     if state.genesis is None:
-        raise NotFound("There was no registry yet at that time.", field="at", next_step="Ask for a later time.")
+        raise _before_the_first_entry(platform, at)
     return {
         "entries": state.size,
         "platform": state.genesis.platform,
         "models": [_model(known) for _, known in sorted(state.models.items())],
     }
+
+
+def _before_the_first_entry(platform: Platform, at: datetime | None) -> NotFound:
+    """Says from when on there is a registry, in the time that was asked too early."""
+    first = platform.registry.entry(0)
+    if at is not None and format_utc(at) < first.effective_at:
+        name, since = "at", first.effective_at
+    else:
+        name, since = "known_at", first.recorded_at
+    text = since.replace(".000000Z", "Z")
+    return NotFound(
+        f"There was no registry yet at that time; there is one from {text} on.",
+        field=name,
+        next_step=f"Ask for a later time: --{name.replace('_', '-')} {text}.",
+    )

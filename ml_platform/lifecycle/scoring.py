@@ -16,14 +16,15 @@ from ml_platform.core.durations import Duration
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.rows import micros
 from ml_platform.features import RequestView, Source
-from ml_platform.lifecycle.features import contract_views, feature_reader, materialize_model_views
+from ml_platform.lifecycle.features import contract_views, feature_reader, materialize_model_views, not_over
 from ml_platform.lifecycle.sources import read_source
 from ml_platform.model import Model
 from ml_platform.platform import Platform
 from ml_platform.serving import BatchJob, BatchParts, BatchResult, Scorer, Supersede, load_segment
 from ml_platform.serving import score_partition as score
+from ml_platform.serving.intent import newest_revision, read_result
 
-__all__ = ["Window", "month_window", "score_partition"]
+__all__ = ["Window", "is_complete", "month_window", "score_partition"]
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,8 @@ def score_partition(
     window = month_window(partition)
     now = platform.clock.now()
     if window.end > now:
-        raise DataError(
-            "The month is not over on the platform's clock.",
-            field="partition",
-            next_step="Score a window when all its requests have arrived.",
-        )
+        later = "Score a window when all its requests have arrived."
+        raise not_over(platform, window.end, "The month", field="partition", wall_step=later)
     clock: Literal["wall", "replay"] = "replay" if platform.settings.kind == "replay" else "wall"
     decided_at = window.end if clock == "replay" else now
     version, artifact = _in_production(platform, model.name, decided_at)
@@ -101,6 +99,19 @@ def score_partition(
     result = score(job, parts)
     _seal(platform, result)
     return result
+
+
+def is_complete(platform: Platform, model: str, partition: str) -> bool:
+    """Whether a partition was decided, recorded and sealed: scoring it then does nothing."""
+    newest = newest_revision(platform.objects, model, partition)
+    result = None if newest is None else read_result(platform.objects, model, partition, newest)
+    if result is None or result.segment_id is None:
+        return result is not None
+    try:
+        platform.registry.sealed_in(result.segment_id)
+    except NotFound:
+        return False
+    return True
 
 
 def _in_production(platform: Platform, model: str, at: datetime) -> tuple[int, str]:

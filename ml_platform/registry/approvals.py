@@ -7,14 +7,14 @@ comes as an argument. Authority and expiry are judged at the entry's own place a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from ml_platform.core.clock import format_utc
 from ml_platform.core.digests import canonical_json
-from ml_platform.core.errors import ApprovalInvalid, GateFailed
+from ml_platform.core.errors import ApprovalInvalid
 from ml_platform.registry.bodies import (
     ACTION,
     BOOLEAN,
@@ -33,12 +33,11 @@ from ml_platform.registry.bodies import (
     optional,
 )
 from ml_platform.registry.events import Entry
-from ml_platform.registry.gates import GateVerdict
 from ml_platform.registry.judging import Judging
 from ml_platform.registry.orders import SEEN, check_window, parse_signed, require_signature
-from ml_platform.registry.policy import risk_rules
 from ml_platform.registry.state import ApprovalState, State, VersionState
 from ml_platform.registry.table import rule_for
+from ml_platform.registry.verdicts import open_verdicts
 
 __all__ = [
     "PAYLOAD_FORMAT",
@@ -47,7 +46,6 @@ __all__ = [
     "build_payload",
     "check_approval",
     "is_author",
-    "open_verdicts",
     "parse_payload",
     "why_unusable",
 ]
@@ -182,32 +180,6 @@ def is_author(state: State, version: VersionState, principal: str) -> bool:
     return principal in author.principals or bool(state.emails_of(principal) & author.emails)
 
 
-def open_verdicts(
-    policy: Mapping[str, Any], risk_class: str, verdicts: Iterable[GateVerdict]
-) -> tuple[GateVerdict, ...]:
-    """The gates that did not pass and that a person may decide.
-
-    Raises:
-        GateFailed: a gate failed, or is inconclusive or not evaluated where nobody may decide.
-    """
-    rules = risk_rules(policy, risk_class)
-    asked: list[GateVerdict] = []
-    for one in verdicts:
-        if one.verdict == "pass":
-            continue
-        asks = one.verdict == "inconclusive" and one.on_inconclusive == "ask" and one.kind in rules["may_ask"]
-        unavailable = one.kind in rules["may_be_unavailable"] and one.explained
-        lacks_data = one.verdict == "not_evaluated" and unavailable
-        if not (asks or lacks_data):
-            raise GateFailed(
-                f"The gate's verdict is {one.verdict}, recomputed from the stored evaluation table.",
-                field=f"gates.{one.gate}",
-                next_step="Train another candidate; look at the evaluation for the interval.",
-            )
-        asked.append(one)
-    return tuple(asked)
-
-
 def check_approval(state: State, entry: Entry, judging: Judging) -> None:
     """Whether an approval may be entered.
 
@@ -268,7 +240,16 @@ def _require_decisions(
     state: State, version: VersionState, payload: Mapping[str, Any], accepts: list[str], judging: Judging
 ) -> None:
     verdicts = judging.evidence.verdicts(version.digests.spec, version.digests.evaluation)
-    wanted = {one.gate: one.verdict for one in open_verdicts(state.policy.document, version.risk_class, verdicts)}
+    wanted = {
+        one.gate: one.verdict
+        for one in open_verdicts(
+            state.policy.document,
+            version.risk_class,
+            verdicts,
+            model=version.model,
+            candidate=version.candidate,
+        )
+    }
     decided = {one["gate"]: one["verdict"] for one in payload["decisions"] if one["accept"]}
     if len(decided) != len(payload["decisions"]) or decided != wanted or sorted(decided) != sorted(accepts):
         raise _invalid(

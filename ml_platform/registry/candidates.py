@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ml_platform.core.errors import ApprovalInvalid, Conflict, NotFound, PolicyViolation, Tampered
-from ml_platform.registry.approvals import open_verdicts
 from ml_platform.registry.events import Entry
 from ml_platform.registry.evidence import Evaluated
 from ml_platform.registry.judging import Judging
 from ml_platform.registry.policy import check_declaration, risk_class
 from ml_platform.registry.sshsig import verify
 from ml_platform.registry.state import CandidateState, State
+from ml_platform.registry.verdicts import open_verdicts
 
 __all__ = ["EVALUATION_NAMESPACE", "check_evaluated", "check_registered", "check_requested"]
 
@@ -101,6 +101,8 @@ def check_registered(state: State, entry: Entry, judging: Judging) -> None:
         state.policy.document,
         body["risk_class"],
         judging.evidence.verdicts(body["spec"], body["evaluation"]),
+        model=str(entry.model),
+        candidate=candidate.key,
     )
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ml_platform.core.errors import DeclarationError, PolicyViolation
+from ml_platform.core.errors import ApprovalMissing, DeclarationError, PolicyViolation
 from ml_platform.registry.bodies import IDENTIFIER, OPEN, POSITIVE, Check, Shape, choice, many
 from ml_platform.registry.gates import covers, gate_kind, gate_name, on_inconclusive
 from ml_platform.registry.state import VersionState
@@ -28,6 +28,7 @@ __all__ = [
     "check_declaration",
     "check_policy",
     "policy_document",
+    "require_enough",
     "required_approvals",
     "risk_class",
     "risk_rules",
@@ -169,3 +170,17 @@ def required_approvals(policy: Mapping[str, Any], spec: Mapping[str, Any], versi
     declared = int(spec.get("approvals", {}).get(stage, 0))
     unknown = 0 if authorship_known(policy, version) else _UNKNOWN_AUTHOR_APPROVERS
     return max(least, declared, unknown)
+
+
+def require_enough(policy: Mapping[str, Any], version: VersionState, count: int, required: int, stage: str) -> None:
+    """Raises `ApprovalMissing`, with the command to type, when fewer people approved than are required."""
+    if count >= required:
+        return
+    unknown = required == _UNKNOWN_AUTHOR_APPROVERS and not authorship_known(policy, version)
+    why = " Two people are needed where nobody can say who wrote the code: one of them may have." if unknown else ""
+    line = f'mlp approve {version.model} {version.number} --to {stage} --key KEYFILE --reason "WHY"'
+    raise ApprovalMissing(
+        f"{count} of {required} approvals for {stage} are there.{why}",
+        field="approvals",
+        next_step=f"People who are not authors each type: `{line}`.",
+    )

@@ -11,18 +11,18 @@ from typing import Any
 
 from ml_platform.core.errors import (
     ApprovalInvalid,
-    ApprovalMissing,
     ConcurrentTransition,
     EvaluationStale,
     IllegalTransition,
     PolicyViolation,
 )
-from ml_platform.registry.approvals import open_verdicts, why_unusable
+from ml_platform.registry.approvals import why_unusable
 from ml_platform.registry.events import Entry
 from ml_platform.registry.judging import Judging
-from ml_platform.registry.policy import check_declaration, required_approvals, risk_class
+from ml_platform.registry.policy import check_declaration, require_enough, required_approvals, risk_class
 from ml_platform.registry.state import ApprovalState, ModelState, State, VersionState
 from ml_platform.registry.table import SINGLE, Rule, rule_for
+from ml_platform.registry.verdicts import open_verdicts
 
 __all__ = ["check_intended", "check_transition", "plan"]
 
@@ -103,7 +103,7 @@ def _collect(
             refused = why
     if not usable and required and refused is not None:
         raise _does_not_count(refused)
-    _require_enough(len(usable), required, rule.to)
+    require_enough(state.policy.document, version, len(usable), required, rule.to)
     return [approval.payload for approval in usable.values()]
 
 
@@ -190,7 +190,11 @@ def _check_promotion(
             "The version was registered under another risk class.", field="risk_class", next_step="Register it again."
         )
     asked = open_verdicts(
-        policy, version.risk_class, judging.evidence.verdicts(version.digests.spec, version.digests.evaluation)
+        policy,
+        version.risk_class,
+        judging.evidence.verdicts(version.digests.spec, version.digests.evaluation),
+        model=version.model,
+        candidate=version.candidate,
     )
     required = required_approvals(policy, spec, version, rule.to)
     if body["required"] != required:
@@ -205,7 +209,7 @@ def _check_promotion(
         if not approval.accepts >= {one.gate for one in asked}:
             raise _does_not_count("does not decide about every gate that is inconclusive")
         people.add(approval.principal)
-    _require_enough(len(people), required, rule.to)
+    require_enough(state.policy.document, version, len(people), required, rule.to)
 
 
 def _require_fresh(model: ModelState, version: VersionState, judging: Judging) -> None:
@@ -272,15 +276,6 @@ def _stands(state: State, approval: ApprovalState) -> bool:
     key = state.keys[approval.public_key]
     suspect = key.cause == "compromised" and (key.suspect_from or "") <= approval.recorded_at
     return approval.revoked is None and not suspect
-
-
-def _require_enough(count: int, required: int, stage: str) -> None:
-    if count < required:
-        raise ApprovalMissing(
-            f"{count} of {required} approvals for {stage} are there.",
-            field="approvals",
-            next_step="`mlp approve` writes the payload; people who are not authors sign it.",
-        )
 
 
 def _does_not_count(why: str) -> ApprovalInvalid:

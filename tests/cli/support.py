@@ -24,6 +24,7 @@ from ml_platform import LightGBM, at_least, brier_skill
 
 QUICK = LightGBM(objective="binary", num_leaves=4, learning_rate=0.1, rounds=10, min_data_in_leaf=20)
 small = replace(credit_risk, name="small", trainer=QUICK, gates=[brier_skill(on_inconclusive="ask")], protected=[])
+unapproved = replace(small, name="unapproved")
 hopeless = replace(credit_risk, name="hopeless", trainer=QUICK, gates=[at_least("auc", 0.99)], protected=[])
 """
 MODELS = ("--models", "cli_shop")

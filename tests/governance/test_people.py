@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from ml_platform.governance.people import stage_at
+from ml_platform.governance.people import Instant, stage_at
 from ml_platform.registry.state import Move
 
 
@@ -30,3 +30,10 @@ def test_what_was_not_recorded_yet_was_not_known():
     decided = "2010-02-15T00:00:00.000000Z"
     assert stage_at(VERSION, decided, "2020-01-02T00:00:00.000000Z") == "staging"
     assert stage_at(VERSION, decided, "2020-01-03T00:00:00.000000Z") == "production"
+
+
+def test_an_event_was_known_at_a_decision_if_it_was_in_effect_and_recorded():
+    when = Instant("2010-02-01T00:00:00.000000Z", "2020-01-03T00:00:00.000000Z")
+    assert when.knew(when.decided_at, when.recorded_at)
+    assert not when.knew("2010-02-01T00:00:00.000001Z", when.recorded_at)
+    assert not when.knew(when.decided_at, "2020-01-03T00:00:00.000001Z")

@@ -118,8 +118,11 @@ def test_an_unknown_id_says_what_is_kept(shared):
         trace(shared, "01271705-ac00-8d83-9b30-000000000000")
     with pytest.raises(NotFound, match="not a prediction id"):
         trace(shared, "nonsense")
-    with pytest.raises(NotFound, match="No decision about this entity"):
+    with pytest.raises(NotFound, match=r"No decision about this entity.*Check the keys\. Kept are .* Give --at with"):
         trace_entity(shared, "small_risk", {"loan_id": 999_999})
+    with pytest.raises(NotFound, match="very request time was refused either") as told:
+        trace_entity(shared, "small_risk", {"loan_id": 999_999}, at("2010-03-01"))
+    assert "--at" not in str(told.value)
 
 
 def test_a_refused_row_says_which_field_and_rule_refused_it(shared):
@@ -145,13 +148,31 @@ def test_later_events_of_the_version_are_told(root, declined):
     assert [(one["to"], one["effective_at"][:10]) for one in found["later"]] == [("archived", "2010-06-01")]
 
 
-def _second(root) -> int:
+def test_a_promotion_at_the_same_instant_that_was_recorded_later_comes_after_the_decision(root, declined):
+    """The clock of a replay root stands still: only the wall tells that the month was decided first."""
+    lifecycle.stage(root, "small_risk", _second(root, "2010-02-15"), principal="launcher", reason="Look again.")
+    for to in ("canary", "production"):
+        for officer in ("officer_ann", "officer_bob"):
+            key = root.secrets.folder / "people" / officer
+            lifecycle.approve(root, "small_risk", 2, to, key=key, reason="Newer rows.")
+        lifecycle.promote(root, "small_risk", 2, to, principal="launcher", reason="Newer rows.")
+    found = trace(root, declined).to_json()
+    assert found["prediction"]["decided_at"] == "2010-03-01T00:00:00.000000Z"
+    version = found["version"]
+    assert version["stage_at_decision"] == "production"
+    assert version["stage_at_decision_as_known_now"] == version["stage_now"] == "archived"
+    assert [(one["to"], one["at_decision"]) for one in version["stage_history"]][-2:] == [
+        ("production", True),
+        ("archived", False),
+    ]
+    assert [(one["to"], one["effective_at"][:10]) for one in found["later"]] == [("archived", "2010-03-01")]
+
+
+def _second(root, as_of: str = "2010-05-01") -> int:
     code = root.root.parent / "code"
     code.mkdir()
     (code / "model.py").write_text("# the model, newer\n")
-    return lifecycle.build_candidate(
-        root, model(), at("2010-05-01"), requested_by="launcher", code=code
-    ).registered.version
+    return lifecycle.build_candidate(root, model(), at(as_of), requested_by="launcher", code=code).registered.version
 
 
 @pytest.mark.parametrize("spoil", [spoiling.rewrite_all, spoiling.through_delta])
@@ -233,5 +254,5 @@ def test_a_missing_training_set_leaves_the_rest_of_the_answer(root, declined):
 
 def test_the_answer_is_as_of_the_decision_and_as_known_then(shared, declined):
     version = trace(shared, declined).to_json()["version"]
-    assert version["stage_at_decision_as_known_then"] == "production"
+    assert version["stage_at_decision_as_known_now"] == "production"
     assert all(move["effective_at"][:10] == AS_OF.date().isoformat() for move in version["stage_history"])

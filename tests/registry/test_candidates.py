@@ -54,6 +54,15 @@ def test_a_failed_candidate_keeps_its_evidence_and_gets_no_number(world: World) 
     assert world.version(2) == 1
 
 
+def test_every_gate_that_did_not_pass_is_named(world: World) -> None:
+    with pytest.raises(GateFailed, match="auc fail, calibrated fail") as caught:
+        world.version(1, verdicts={"auc": "fail", "calibrated": "fail"})
+    assert caught.value.field == "gates.auc"
+    assert f"`mlp show credit_risk --candidate {world.candidate(1)}`" in caught.value.next_step
+    with pytest.raises(GateFailed, match=r"auc fail, calibrated inconclusive \(a person might decide\)"):
+        world.version(2, verdicts={"auc": "fail", "calibrated": "inconclusive"})
+
+
 def test_inconclusive_is_enough_only_where_the_gate_asks(world: World) -> None:
     assert world.version(1, verdicts={"calibrated": "inconclusive"}) == 1
     with pytest.raises(GateFailed, match="inconclusive"):

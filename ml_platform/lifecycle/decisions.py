@@ -1,0 +1,110 @@
+"""Reading recorded decisions as a list: which ids there are to trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from ml_platform.core.clock import format_utc
+from ml_platform.core.ids import id_bytes, id_time
+from ml_platform.core.rows import micros, utc
+from ml_platform.lifecycle.scoring import month_window
+from ml_platform.platform import Platform
+from ml_platform.serving.tables import SEGMENTS, personal_table, predictions_table
+
+__all__ = ["Wanted", "read_decisions"]
+
+_OUTPUT = "output_"
+_KEY = "key_"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which decisions, and whether with the entity's keys."""
+
+    model: str
+    partition: str | None = None
+    decision: str | None = None
+    keys: bool = False
+
+    def where(self) -> ds.Expression | None:
+        """The filter on ``predictions_personal``; None for all rows."""
+        parts: list[ds.Expression] = []
+        if self.partition is not None:
+            window = month_window(self.partition)
+            start, end = (pa.scalar(micros(at), pa.timestamp("us", "UTC")) for at in (window.start, window.end))
+            parts += [ds.field("request_time") >= start, ds.field("request_time") < end]
+            # Nobody decides before the request: whole days are left out by their folder.
+            parts.append(ds.field("decided_date") >= window.start.date().isoformat())
+        if self.decision is not None:
+            parts.append(ds.field("decision") == self.decision)
+        if not parts:
+            return None
+        whole = parts[0]
+        for part in parts[1:]:
+            whole &= part
+        return whole
+
+
+def read_decisions(platform: Platform, wanted: Wanted, limit: int) -> dict[str, Any]:
+    """``{model, found, decisions}``, the newest ``limit`` by id; an id begins with the time of its decision."""
+    answer: dict[str, Any] = {"model": wanted.model, "found": 0, "decisions": []}
+    personal, headers = personal_table(wanted.model), predictions_table(wanted.model)
+    if not platform.lake.exists(personal):
+        return answer
+    matching = platform.lake.read(personal, columns=["prediction_id"], where=wanted.where()).column(0)
+    sealed = ds.field("segment_id").isin(_complete_segments(platform, wanted.model))
+    ids = platform.lake.read(headers, columns=["prediction_id"], where=sealed).column(0)
+    found = matching.filter(pc.is_in(matching, value_set=ids.combine_chunks()))
+    newest = sorted(map(str, found.to_pylist()), reverse=True)[:limit]
+    answer["found"] = len(found)
+    answer["decisions"] = _rows(platform, wanted, newest)
+    return answer
+
+
+def _complete_segments(platform: Platform, model: str) -> list[str]:
+    rows = platform.lake.read(SEGMENTS, columns=["segment_id", "marker"], where=ds.field("model") == model)
+    return [row["segment_id"] for row in rows.to_pylist() if platform.objects.exists(row["marker"])]
+
+
+def _rows(platform: Platform, wanted: Wanted, ids: list[str]) -> list[dict[str, Any]]:
+    if not ids:
+        return []
+    dates = {utc(id_time(id_bytes(one))).date().isoformat() for one in ids}
+    one_of = ds.field("decided_date").isin(sorted(dates)) & ds.field("prediction_id").isin(ids)
+    names = platform.lake.dataset(personal_table(wanted.model)).schema.names
+    outputs = [name for name in names if name.startswith(_OUTPUT)]
+    keys = [name for name in names if name.startswith(_KEY)] if wanted.keys else []
+    columns = ["prediction_id", "request_time", "decision", "flags", *outputs, *keys]
+    personal = platform.lake.read(personal_table(wanted.model), columns=columns, where=one_of)
+    shown = ["prediction_id", "decided_at", "version", "decision_of_record"]
+    headers = platform.lake.read(predictions_table(wanted.model), columns=shown, where=one_of)
+    decided = {row["prediction_id"]: row for row in headers.to_pylist()}
+    rows = [_row({**row, **decided[row["prediction_id"]]}, outputs, keys) for row in personal.to_pylist()]
+    return sorted(rows, key=lambda row: str(row["prediction_id"]), reverse=True)
+
+
+def _row(row: dict[str, Any], outputs: list[str], keys: list[str]) -> dict[str, Any]:
+    made = {name.removeprefix(_OUTPUT): _shortest(row[name]) for name in outputs if row[name] is not None}
+    shown = {
+        "prediction_id": row["prediction_id"],
+        "decided_at": format_utc(row["decided_at"]),
+        "request_time": format_utc(row["request_time"]),
+        "version": row["version"],
+        "decision_of_record": row["decision_of_record"],
+        "score": next(iter(made.values()), None),
+        "outputs": made,
+        "decision": row["decision"],
+        "flags": list(row["flags"]),
+    }
+    return shown | ({"entity": {name.removeprefix(_KEY): row[name] for name in keys}} if keys else {})
+
+
+def _shortest(value: float) -> float:
+    """A float32 as the shortest decimal that stands for it alone."""
+    return float(str(np.float32(value)))
