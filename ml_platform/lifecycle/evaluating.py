@@ -26,6 +26,7 @@ from ml_platform.lifecycle.training import TrainedModel, read_trained
 from ml_platform.model import Attribute, Model
 from ml_platform.platform import Platform
 from ml_platform.registry import sshsig
+from ml_platform.registry.state import CandidateState
 from ml_platform.serving import Scorer
 from ml_platform.serving.preparing import Preparer
 from ml_platform.training import (
@@ -39,6 +40,7 @@ from ml_platform.training import (
     evaluate,
     load_artifact,
     prepare,
+    recompute_verdicts,
     seed_of,
 )
 from ml_platform.training.artifact import ONNX_PART
@@ -75,7 +77,8 @@ class EvaluationResult:
 def evaluate_candidate(platform: Platform, model: Model, key: str) -> EvaluationResult:
     """Measures the candidate on its test rows, beside production's version on the same rows, and judges its gates.
 
-    The baseline is the version in production when this runs; asking again after a promotion evaluates again.
+    The baseline is the version in production when this runs. A candidate that became a version keeps the evaluation
+    with which it did: asking again returns that one, with its verdicts recomputed from the stored table.
 
     Raises:
         NotFound: the candidate was not trained.
@@ -83,6 +86,9 @@ def evaluate_candidate(platform: Platform, model: Model, key: str) -> Evaluation
         SettingsError: a protected attribute has neither data nor a written reason why not.
     """
     candidate, trained = read_candidate(platform, model.name, key), read_trained(platform, model.name, key)
+    known = platform.registry.state().model(model.name).candidates.get(key)
+    if known is not None and known.version is not None:
+        return _logged(platform, model, known)
     snapshot = read_snapshot(platform.objects, snapshot_path(model.name, key))
     test = _TestPart.of(platform, model, snapshot)
     artifact = load_artifact(platform.objects, trained.artifact_digest)
@@ -243,6 +249,20 @@ def _store(platform: Platform, candidate: Candidate, trained: TrainedModel, eval
     )
     return EvaluationResult(
         candidate.model, candidate.key, digest, index, evaluation.document, evaluation.table, evaluation.verdicts
+    )
+
+
+def _logged(platform: Platform, model: Model, known: CandidateState) -> EvaluationResult:
+    document = read_evaluated(platform, model.name, known.key)
+    raw = platform.objects.get(document["table"])
+    return EvaluationResult(
+        model=model.name,
+        candidate=known.key,
+        digest=str(known.evaluation),
+        log_index=int(known.evaluated or 0),
+        document=document,
+        table=EvaluationTable.from_parquet(raw),
+        verdicts=recompute_verdicts(model.spec(), document, raw),
     )
 
 

@@ -98,6 +98,17 @@ def test_decisions_cover_the_month_once(landed: Platform, quick: Model, version:
     assert landed.lake.read("quick/predictions").num_rows == result.accepted
 
 
+def test_training_again_after_the_promotion_returns_what_was_registered(
+    landed: Platform, quick: Model, version: int, tmp_path: Path
+) -> None:
+    in_production(landed, version)
+    size = landed.registry.state().size
+    again = build_candidate(landed, quick, AS_OF, code=tmp_path / "code")
+    assert again.registered.version == version
+    assert again.evaluation.document["baseline"] is None
+    assert landed.registry.state().size == size
+
+
 def test_the_state_is_that_of_the_time_asked_for(landed: Platform, version: int) -> None:
     in_production(landed, version)
     landed.replay.move(datetime(2010, 3, 1, tzinfo=UTC))
