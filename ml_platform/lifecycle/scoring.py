@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +15,7 @@ from ml_platform.core.contract import Contract
 from ml_platform.core.durations import Duration
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.rows import micros
-from ml_platform.features import RequestView, Source
+from ml_platform.features import RequestView
 from ml_platform.lifecycle.features import contract_views, feature_reader, materialize_model_views, not_over
 from ml_platform.lifecycle.sources import read_source
 from ml_platform.model import Model
@@ -132,7 +132,7 @@ def _window_rows(
     """The window's requests as a contract wants them: what had arrived when the decision was made."""
 
     def rows(contract: Contract) -> list[pa.Table]:
-        table = _known(platform, request.source, known_until_us)
+        table = read_source(platform, request.source, known_until_us=known_until_us)
         times = pc.field(request.time)
         start, end = (pa.scalar(micros(at), pa.timestamp("us", "UTC")) for at in (window.start, window.end))
         table = table.filter((times >= start) & (times < end))
@@ -142,10 +142,6 @@ def _window_rows(
     return rows
 
 
-def _known(platform: Platform, source: Source, until_us: int) -> pa.Table:
-    return read_source(platform, source, known_until_us=until_us)
-
-
 def _seal(platform: Platform, result: BatchResult) -> None:
     """Enters the partition's segment in the audit log, once."""
     if result.segment_id is None:
@@ -153,8 +149,3 @@ def _seal(platform: Platform, result: BatchResult) -> None:
     segment = load_segment(platform.objects, result.segment_id)
     platform.registry.seal_segments([segment.sealed_entry()])
     platform.registry.close_writer(segment.writer, segment.last_seq)
-
-
-def result_json(result: BatchResult) -> dict[str, Any]:
-    """The result as a JSON object."""
-    return result.to_json()

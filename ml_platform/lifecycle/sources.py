@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from ml_platform.core.digests import file_digest
 from ml_platform.core.errors import NotFound, SchemaMismatch
-from ml_platform.core.rows import micros
 from ml_platform.features import Source
 from ml_platform.platform import Platform
 
@@ -109,8 +108,3 @@ def read_source(platform: Platform, source: Source, *, known_until_us: int, vers
         columns=list(source.stored_columns),
         where=pc.field(source.known_column) <= until,
     )
-
-
-def clock_us(platform: Platform) -> int:
-    """The platform's clock in microseconds."""
-    return micros(platform.clock.now())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -220,9 +220,6 @@ class DemoRoot:
         raise StorageFailed(
             "A candidate passed that must not pass.", field=model.name, next_step="Report it: its gates are broken."
         )
-
-
-Say = Callable[[str], None]
 
 
 def _own(error: BaseException) -> PlatformError | None:

@@ -17,8 +17,8 @@ from ml_platform.training.onnxruntime import OnnxModel
 from ml_platform.training.verdict import verdicts
 from tests.training import cases
 
-lightgbm = pytest.importorskip("lightgbm", reason="LightGBM is not installed (extra: lightgbm)")
-onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra: lightgbm)")
+lightgbm = pytest.importorskip("lightgbm", reason="LightGBM is not installed (extra: dev)")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra: dev)")
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 FLOATS32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -177,7 +177,7 @@ def test_a_categorical_split_sends_its_codes_left_and_all_else_right(codes):
 
 def stock_conversion(text: str) -> bytes:
     convert = pytest.importorskip(
-        "onnxmltools", reason="onnxmltools is not installed (extra: lightgbm)"
+        "onnxmltools", reason="onnxmltools is not installed (extra: dev)"
     ).convert_lightgbm
     from onnxmltools.convert.common.data_types import FloatTensorType
 
