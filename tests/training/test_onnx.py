@@ -176,9 +176,7 @@ def test_a_categorical_split_sends_its_codes_left_and_all_else_right(codes):
 
 
 def stock_conversion(text: str) -> bytes:
-    convert = pytest.importorskip(
-        "onnxmltools", reason="onnxmltools is not installed (extra: dev)"
-    ).convert_lightgbm
+    convert = pytest.importorskip("onnxmltools", reason="onnxmltools is not installed (extra: dev)").convert_lightgbm
     from onnxmltools.convert.common.data_types import FloatTensorType
 
     booster = lightgbm.Booster(model_str=text)
