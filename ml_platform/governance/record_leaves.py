@@ -40,6 +40,7 @@ _BEFORE_IDS: Final = (
     "artifact_digest",
     "route_digest",
     "epoch",
+    "flip_digest",
     "clock",
     "decided_at",
     "recorded_at",

@@ -46,6 +46,8 @@ class Header:
     Args:
         mode: ``batch``, ``online`` or ``stream``.
         role: ``primary``, ``shadow`` or an arm.
+        route_digest, epoch: the signed route by which it was decided; None in batch.
+        flip_digest: of a local rollback that outranked that route when it was decided.
         decision_of_record: False for shadows and for re-scored partitions that correct nothing.
         clock: ``wall`` or ``replay`` (replayed, never served).
         supersedes: the id of the decision of the same row that this one follows.
@@ -63,6 +65,7 @@ class Header:
     artifact_digest: str
     route_digest: str | None
     epoch: int | None
+    flip_digest: str | None
     clock: str
     decided_at_us: int
     recorded_at_us: int
@@ -87,6 +90,7 @@ class Header:
             ("text", self.artifact_digest),
             ("text", self.route_digest),
             ("i64", self.epoch),
+            ("text", self.flip_digest),
             ("text", self.clock),
             ("us", self.decided_at_us),
             ("us", self.recorded_at_us),

@@ -146,6 +146,7 @@ class Sealer:
             artifact_digest=intent.artifact_digest,
             route_digest=None,
             epoch=None,
+            flip_digest=None,
             clock=intent.clock,
             decided_at_us=intent.decided_at_us,
             recorded_at_us=intent.recorded_at_us,

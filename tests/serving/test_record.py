@@ -29,6 +29,7 @@ HEADER = Header(
     artifact_digest="sha256:" + "11" * 32,
     route_digest=None,
     epoch=None,
+    flip_digest=None,
     clock="replay",
     decided_at_us=micros(datetime(2010, 6, 1, tzinfo=UTC)),
     recorded_at_us=micros(datetime(2026, 11, 23, 9, 0, 0, 123456, tzinfo=UTC)),
@@ -58,9 +59,9 @@ GOLDEN = {
         "470000007368613235363a30303030303030303030303030303030303030303030303030303030303030303030303030"
         "30303030303030303030303030303030303030303030303030303001470000007368613235363a313131313131313131"
         "313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131"
-        "31313131313131000001060000007265706c61790100608ea7ec87040001402697d1ed60060000000001260000006261"
-        "7463682d303031313232333334343535363637373838393961616262636364646565666601100000000128f0cebc0080"
-        "05a62bad18ed738170010700000000000000"
+        "3131313131313100000001060000007265706c61790100608ea7ec87040001402697d1ed600600000000012600000062"
+        "617463682d303031313232333334343535363637373838393961616262636364646565666601100000000128f0cebc00"
+        "8005a62bad18ed738170010700000000000000"
     ),
     "personal-section/1": (
         "011e0000006d6c2d706c6174666f726d2f706572736f6e616c2d73656374696f6e2f3101228e0d12aa85040001d10000"
@@ -70,7 +71,7 @@ GOLDEN = {
     ),
     "salt/1 prediction": "4172ec54bd4cf1466ebe5d44303e14d9da95adf5cc051a808fd28b240e15ac8b",
     "personal/1": "e565215e0cd8d3123902ce7ed891843dfac9c7465f847074dd43e188519a786f",
-    "leaf/1": "7417a2c84b06b9c2f9f8cdb9a2df3d4fa9ed5e18813171bd40fac369f8c13860",
+    "leaf/1": "5540f5ac47f907ef1007fcf80e213d826d220c7deda7584953efb88b0ca767b9",
     "index/1 personal": "5e767e5c40d54b21395ff777c63e31f3e8fccc7132a4e5d0968a769b1ab849a3",
     "index/1 not personal": "01f15c9f056dd77e51b3bd10d4ac746466290afae4dedfec42d0878cd5c4c138",
     "quarantine/1": "d4a5358bfd8537517a7d4ed2475cb57df0b8905f604d27b34d9dcc9ad06164ef",
@@ -122,7 +123,9 @@ def test_every_field_of_the_header_changes_its_bytes(name: str) -> None:
     held = getattr(HEADER, name)
     other = {bool: False, int: 99, str: "other", bytes: b"x" * 16, type(None): None}[type(held)]
     if held is None:
-        other = b"y" * 16 if name in {"supersedes", "pair_of"} else "r" if name == "route_digest" else 5
+        other = (
+            b"y" * 16 if name in {"supersedes", "pair_of"} else "r" if name in {"route_digest", "flip_digest"} else 5
+        )
     assert replace(HEADER, **{name: other}).to_bytes() != HEADER.to_bytes()
 
 
