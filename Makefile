@@ -7,8 +7,8 @@ DATA ?=
 ROOT ?= roots/$(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),demo)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-DEMO_EXTRAS := dagster,lightgbm
-TEST_EXTRAS := dagster,lightgbm,dev
+DEMO_EXTRAS := dagster,lightgbm,profiles,triton
+TEST_EXTRAS := dagster,lightgbm,profiles,triton,dev
 
 .PHONY: demo dev test check bench format clean constraints
 

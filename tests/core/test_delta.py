@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -84,3 +86,17 @@ def test_the_ageing_of_that_test_would_lose_versions_under_deltas_default(tmp_pa
     table.cleanup_metadata()
     with pytest.raises(NotFound):
         Lake(tmp_path).read("t", version=0)
+
+
+def test_a_process_that_read_a_table_ends_in_peace(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    many = pa.table({"a": range(50_000), "text": [str(number) for number in range(50_000)]})
+    for _ in range(12):
+        lake.append("t", many)
+    read = (
+        "import sys, pyarrow.dataset as ds; from ml_platform.core.delta import Lake; "
+        "print(Lake(sys.argv[1]).read('t', columns=['a'], where=ds.field('text') == '17').num_rows)"
+    )
+    for _ in range(8):
+        done = subprocess.run([sys.executable, "-c", read, str(tmp_path)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "12", "")
