@@ -23,9 +23,11 @@
     │   ├── ApprovalMissing
     │   ├── ApprovalInvalid
     │   ├── EvaluationStale
-    │   └── PolicyViolation
+    │   ├── PolicyViolation
+    │   └── ValidationFailed    a version does not score in the server as it did at training
     ├── NotReproducible         a rebuild differs; names the first input that does
     └── StorageFailed           disk full, store unreachable: nothing half-done
+        └── ServerUnavailable   the inference server is away, or cannot answer now
 
 Every error says what happened and the operator's next step. None carries a row value or a secret: fields, rules
 and kinds of value only.
@@ -57,9 +59,11 @@ __all__ = [
     "PolicyViolation",
     "Refused",
     "SchemaMismatch",
+    "ServerUnavailable",
     "SettingsError",
     "StorageFailed",
     "Tampered",
+    "ValidationFailed",
 ]
 
 
@@ -191,6 +195,10 @@ class PolicyViolation(Refused):
     """A declaration or event is laxer than the policy that risk officers signed."""
 
 
+class ValidationFailed(Refused):
+    """A version does not load in the real server, or scores its golden rows otherwise than at training."""
+
+
 class NotReproducible(PlatformError):
     """A rebuild differs from the record; names the first input that does."""
 
@@ -201,3 +209,7 @@ class StorageFailed(PlatformError):
     """The disk is full or a store cannot be reached; nothing was half-done."""
 
     exit_code = 9
+
+
+class ServerUnavailable(StorageFailed):
+    """The inference server is away, or cannot answer now; nothing was half-done."""

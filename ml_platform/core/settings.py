@@ -9,16 +9,29 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from ml_platform.core.errors import SettingsError
 
-__all__ = ["ENVIRONMENT_VARIABLE", "Settings", "load_settings", "settings_path"]
+__all__ = ["ENVIRONMENT_VARIABLE", "ServingSettings", "Settings", "load_settings", "settings_path"]
 
 ENVIRONMENT_VARIABLE: Final = "ML_PLATFORM_SETTINGS"
-_KNOWN: Final = {"kind", "lake", "objects", "registry", "unavailable", "launcher", "image_digest"}
+_KNOWN: Final = {"kind", "lake", "objects", "registry", "unavailable", "launcher", "image_digest", "serving", "online"}
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """Where the inference server of a root listens; port 0 takes a free one.
+
+    ``host`` is the address for HTTP and gRPC. Metrics listen there too.
+    """
+
+    host: str = "127.0.0.1"
+    http_port: int = 0
+    grpc_port: int = 0
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class Settings:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     launcher: str = "service"
     image_digest: str | None = None
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    online: str = ""
 
 
 def settings_path(root: Path | None, environ: Mapping[str, str] | None = None) -> Path:
@@ -88,6 +103,8 @@ def load_settings(path: Path) -> Settings:
         unavailable=_reasons(document.get("unavailable", {})),
         launcher=_text(document, "launcher", "service"),
         image_digest=_text(document, "image_digest", "-") if "image_digest" in document else None,
+        serving=_serving(document.get("serving", {})),
+        online=_text(document, "online", f"sqlite:///{root / 'online' / 'features.sqlite'}"),
     )
 
 
@@ -117,3 +134,19 @@ def _reasons(value: object) -> dict[str, str]:
             next_step='Write [unavailable] applicant_group = "why there is none here".',
         )
     return dict(value)
+
+
+def _serving(value: object) -> ServingSettings:
+    known = [item.name for item in fields(ServingSettings)]
+    if not isinstance(value, dict) or set(value) - set(known):
+        raise SettingsError(
+            "The settings of serving are a table of known names.",
+            field="serving",
+            next_step=f"Known are {', '.join(known)}.",
+        )
+    for name in known[1:]:
+        port = value.get(name, 0)
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65_535:
+            raise SettingsError("This is no port.", field=f"serving.{name}", next_step="Use 0 (free) to 65535.")
+    _text(value, "host", "-")
+    return ServingSettings(**value)

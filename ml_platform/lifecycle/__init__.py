@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.candidates import CandidateResult, Registered, build_candidate, register_candidate
     from ml_platform.lifecycle.evaluating import EvaluationResult, evaluate_candidate, read_evaluated
     from ml_platform.lifecycle.features import Materialized, materialize_view
+    from ml_platform.lifecycle.online_features import Published, get_online_features, publish_features, publish_view
     from ml_platform.lifecycle.promotion import (
         Approved,
         Transitioned,
@@ -51,6 +52,7 @@ _HOMES: Final[dict[str, str]] = {
     "EvaluationResult": "evaluating",
     "Landed": "sources",
     "Materialized": "features",
+    "Published": "online_features",
     "Registered": "candidates",
     "TrainedModel": "training",
     "TrainingSetResult": "training",
@@ -61,6 +63,7 @@ _HOMES: Final[dict[str, str]] = {
     "build_training_set": "training",
     "enter_approval": "promotion",
     "evaluate_candidate": "evaluating",
+    "get_online_features": "online_features",
     "is_complete": "scoring",
     "land_source": "sources",
     "list_decisions": "queries",
@@ -69,6 +72,8 @@ _HOMES: Final[dict[str, str]] = {
     "materialize_view": "features",
     "open_decisions": "promotion",
     "promote": "promotion",
+    "publish_features": "online_features",
+    "publish_view": "online_features",
     "read_candidate": "requesting",
     "read_clock": "queries",
     "read_evaluated": "evaluating",
@@ -92,6 +97,7 @@ __all__ = [
     "EvaluationResult",
     "Landed",
     "Materialized",
+    "Published",
     "Registered",
     "TrainedModel",
     "TrainingSetResult",
@@ -102,6 +108,7 @@ __all__ = [
     "build_training_set",
     "enter_approval",
     "evaluate_candidate",
+    "get_online_features",
     "is_complete",
     "land_source",
     "list_decisions",
@@ -110,6 +117,8 @@ __all__ = [
     "materialize_view",
     "open_decisions",
     "promote",
+    "publish_features",
+    "publish_view",
     "read_candidate",
     "read_clock",
     "read_evaluated",

@@ -30,9 +30,11 @@ GROUP: Any = typer.main.get_command(app)
 
 def commands() -> dict[str, Any]:
     """Every command that does something, by what is typed."""
-    found = dict(GROUP.commands)
-    keys = found.pop("keys")
-    return found | {f"keys {name}": command for name, command in keys.commands.items()}
+    found: dict[str, Any] = {}
+    for name, command in GROUP.commands.items():
+        own = getattr(command, "commands", None)
+        found |= {name: command} if own is None else {f"{name} {sub}": one for sub, one in own.items()}
+    return found
 
 
 def examples(text: str) -> list[str]:
