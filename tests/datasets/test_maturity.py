@@ -10,9 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_platform.core.errors import DataError, LabelError, SchemaMismatch
+from ml_platform.datasets.labels import Label
 from ml_platform.datasets.maturity import label_rows
+from ml_platform.features import Source
 from ml_platform.features.sql import rename_tables
-from tests.datasets.loans import at, defaulted, real_label, real_tables, requests_source, table_of
+from tests.datasets.loans import (
+    application,
+    at,
+    defaulted,
+    outcomes_source,
+    real_label,
+    real_tables,
+    requests_source,
+    table_of,
+)
 
 HOUR = timedelta(hours=1)
 START = datetime(2011, 1, 29, 22, tzinfo=UTC)
@@ -199,6 +210,67 @@ def test_the_matured_source_has_each_row_as_of_its_own_maturity(rows, outcomes, 
     assert sorted(found.to_pylist(), key=str) == sorted(expected, key=str)
 
 
+@pytest.mark.parametrize(
+    ("requests", "outcomes", "tie", "deleted", "column"),
+    [
+        ("requests", "facts", "revision", "withdrawn", "defaulted"),
+        ("versions", "live", "tie_0_", "used_", "value_"),
+        ("ranked", "pairs", "requests_", "deleted_", "known_"),
+        ("facts_", "requests_", "facts", "nth_", "newest_"),
+        ("describe", "grant", "event_", "withdrawn_", "first_known_"),
+        ("with.values", "select.from", "revision", "withdrawn", "defaulted"),
+    ],
+)
+def test_sources_and_columns_may_have_the_names_of_the_steps_of_the_query(requests, outcomes, tie, deleted, column):
+    plain = requests_source(tie_break=("revision",))
+    names = {"revision": tie, "withdrawn": deleted}
+
+    def renamed(source, name, **more):
+        new = {**names, **more}
+        return Source(
+            name,
+            columns={new.get(old, old): kind for old, kind in source.columns.items()},
+            keys=source.keys,
+            event_time=source.event_time,
+            known_time=source.known_time,
+            tie_break=(tie,),
+            deleted=deleted,
+        )
+
+    asked, told = renamed(plain, requests), renamed(outcomes_source(), outcomes, defaulted=column)
+    label = Label(rows=application(asked), outcome=told, column=column, horizon="1mo")
+    loans = [
+        {"loan_id": 1, "applied_at": at("2010-01-01"), "received_at": at("2010-01-01"), tie: 0, deleted: False},
+        {"loan_id": 1, "applied_at": at("2010-01-01"), "received_at": at("2010-01-01"), tie: 1, deleted: False,
+         "purpose": "car"},
+        {"loan_id": 2, "applied_at": at("2010-01-02"), "received_at": at("2010-01-02"), tie: 0, deleted: False},
+        {"loan_id": 2, "applied_at": at("2010-01-02"), "received_at": at("2010-01-03"), tie: 0, deleted: True},
+        {"loan_id": 3, "applied_at": at("2010-01-03"), "received_at": at("2010-01-03"), tie: 0, deleted: False},
+    ]  # fmt: skip
+    known = [
+        {
+            "loan_id": 1,
+            "happened_at": at("2010-01-20"),
+            "known_at": at("2010-01-20"),
+            tie: 0,
+            deleted: False,
+            column: 1,
+        },
+        {
+            "loan_id": 3,
+            "happened_at": at("2010-01-20"),
+            "known_at": at("2010-01-20"),
+            tie: 0,
+            deleted: False,
+            column: 1,
+        },
+        {"loan_id": 3, "happened_at": at("2010-01-20"), "known_at": at("2010-01-21"), tie: 0, deleted: True, column: 1},
+    ]
+    tables = {asked.name: table_of(asked, loans), told.name: table_of(told, known)}
+    found = [(row["loan_id"], row["purpose"], row[column]) for row in run_sql(label.matured, tables).to_pylist()]
+    assert sorted(found) == [(1, "car", 1), (3, None, 0)]
+
+
 @cache
 def physical(source):
     return rename_tables(source.sql, {item.name: item.name.replace(".", "_") for item in source.inputs})
@@ -210,7 +282,7 @@ def run_sql(source, tables, zone="UTC"):
     with duckdb.connect() as connection:
         connection.execute(f"set timezone = '{zone}'; set threads = 1")
         for name, table in tables.items():
-            connection.register(name, table)
+            connection.register(name.replace(".", "_"), table)
         return source.conform(connection.sql(physical(source)).to_arrow_table())
 
 
