@@ -12,6 +12,7 @@ from ml_platform.stats import auc_interval, brier
 from ml_platform.training.absent import Absent
 from ml_platform.training.artifact import CONTRACT_PART, DECISION_PART, ONNX_PART, Artifact, make_artifact
 from ml_platform.training.decision import Decline
+from ml_platform.training.golden import GOLDEN_PART, make_golden, matrix_edges
 from ml_platform.training.trainer import RunContext, Trainer, TrainingData
 
 __all__ = ["Fitted", "fit"]
@@ -26,7 +27,7 @@ class Fitted:
 
 
 def fit(trainer: Trainer, data: TrainingData, decision: Decline | None, run: RunContext) -> Fitted:
-    """Trains, exports, and packs native model, ONNX, contract and decision.
+    """Trains, exports, and packs native model, ONNX, contract, decision and golden rows.
 
     Raises:
         DeclarationError: a feature has no reason, or the model cannot be exported.
@@ -41,6 +42,8 @@ def fit(trainer: Trainer, data: TrainingData, decision: Decline | None, run: Run
     }
     if decision is not None:
         parts[DECISION_PART] = decision.to_bytes()
+    edges = matrix_edges(data.contract, data.matrix)
+    parts[GOLDEN_PART] = make_golden(data.contract, parts[ONNX_PART], edges).to_bytes()
     return Fitted(make_artifact(parts), _metrics(trainer, native, data))
 
 

@@ -27,6 +27,8 @@ VENDORS: dict[str, set[str]] = {
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
     "sshsig": {"registry/sshsig.py"},
     "torch": {"training/torch.py"},
+    "triton_python_backend_utils": {"serving/triton"},
+    "tritonclient": {"serving/triton"},
     "whylogs": {"profiles/whylogs.py"},
 }
 HEAVY = {
@@ -40,6 +42,7 @@ HEAVY = {
     "pyspark",
     "matplotlib",
     "duckdb",
+    "tritonclient",
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
 PURE = ["stats", "registry/transitions.py", "registry/state.py", "core/merkle.py", "training/gates.py", "core/rows.py"]

@@ -20,6 +20,7 @@ from ml_platform.serving import BatchJob, BatchParts, Scorer
 from ml_platform.serving.lookup import RecordReader
 from ml_platform.training.artifact import CONTRACT_PART, DECISION_PART, ONNX_PART, Artifact, store_artifact
 from ml_platform.training.decision import Decline
+from ml_platform.training.golden import GOLDEN_PART, make_golden
 from ml_platform.training.lightgbm import NATIVE_PART, LightGBM
 from ml_platform.training.trainer import RunContext, TrainingData
 
@@ -67,9 +68,11 @@ def train(contract: Contract = CONTRACT, *, rounds: int = 12, seed: int = 7, lea
     labels = (np.nan_to_num(matrix[:, 0]) + rng.normal(size=600) > 0.3).astype(np.float64)
     trainer = LightGBM(rounds=rounds, num_leaves=leaves, min_data_in_leaf=5, learning_rate=0.2)
     native = trainer.fit(TrainingData(matrix, labels, contract), RunContext(seed=1))
+    onnx = trainer.to_onnx(native, contract)
     return {
         NATIVE_PART: native,
-        ONNX_PART: trainer.to_onnx(native, contract),
+        ONNX_PART: onnx,
+        GOLDEN_PART: make_golden(contract, onnx).to_bytes(),
         CONTRACT_PART: contract.to_bytes(),
         DECISION_PART: Decline(0.5, {name: f"reason {name[0]}" for name in contract.names}).to_bytes(),
     }

@@ -24,7 +24,7 @@ def test_the_artifact_holds_all_that_a_decision_needs():
     data = cases.data()
     fitted = fit(TRAINER, data, DECISION, RunContext(0))
     artifact = fitted.artifact
-    assert set(artifact.parts) == {"model.txt", "model.onnx", "contract.json", "decision.json"}
+    assert set(artifact.parts) == {"model.txt", "model.onnx", "contract.json", "decision.json", "golden.json"}
     assert artifact.contract == data.contract
     assert artifact.decision == DECISION
     assert fit(TRAINER, data, DECISION, RunContext(0, threads=2)).artifact.digest == artifact.digest

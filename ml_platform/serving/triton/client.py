@@ -1,0 +1,139 @@
+"""What the platform itself asks of a running server, over gRPC: models, and rows to score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ml_platform.core.errors import ContractViolation, PlatformError, ServerUnavailable, ValidationFailed
+from ml_platform.serving.triton.boot import CONTROL_HEADER, Boot
+
+__all__ = ["TritonClient", "v2_datatype"]
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+_GRPC_PREFIX: Final = "triton-grpc-protocol-"
+_DATATYPES: Final = {
+    "float32": "FP32",
+    "float64": "FP64",
+    "int64": "INT64",
+    "int32": "INT32",
+    "bool": "BOOL",
+    "object": "BYTES",
+}
+
+
+def v2_datatype(values: npt.NDArray[Any]) -> str:
+    """The KServe V2 name of an array's type; texts are arrays of objects."""
+    return _DATATYPES[values.dtype.name]
+
+
+class TritonClient:
+    """A connection to one boot. Thread-safe; close it, or use it as a context.
+
+    Args:
+        boot: where the server listens, and its control key.
+        host: its address.
+        timeout_seconds: how long an answer may take; loading a model has ten times as long.
+    """
+
+    def __init__(self, boot: Boot, *, host: str = "127.0.0.1", timeout_seconds: float = 10.0) -> None:
+        from tritonclient import grpc
+
+        self._grpc: Any = grpc
+        self._timeout = timeout_seconds
+        self._client: Any = grpc.InferenceServerClient(f"{host}:{boot.grpc_port}")
+        self._control = {f"{_GRPC_PREFIX}{CONTROL_HEADER}": boot.control_key}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def load(self, name: str) -> None:
+        """Loads a model from the repository and waits until it answers.
+
+        Raises:
+            ValidationFailed: the server refuses it; says why in the server's words.
+            ServerUnavailable: the server is away.
+        """
+        try:
+            self._client.load_model(name, headers=self._control, client_timeout=10 * self._timeout)
+        except Exception as error:
+            raise self._error(error, f"The server does not load {name}") from error
+
+    def unload(self, name: str) -> None:
+        """Takes a model out of service after what it has begun; one that is not there is fine.
+
+        Raises:
+            ServerUnavailable: the server is away.
+        """
+        try:
+            self._client.unload_model(name, headers=self._control, client_timeout=self._timeout)
+        except Exception as error:
+            raise self._error(error, f"The server does not unload {name}") from error
+
+    def loaded(self) -> frozenset[str]:
+        """The models that answer.
+
+        Raises:
+            ServerUnavailable: the server is away.
+        """
+        try:
+            index = self._client.get_model_repository_index(headers=self._control, client_timeout=self._timeout)
+        except Exception as error:
+            raise self._error(error, "The server does not list its models") from error
+        return frozenset(item.name for item in index.models if item.state == "READY")
+
+    def infer(
+        self, name: str, tensors: Tensors, *, parameters: Mapping[str, str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """One request: named arrays [n, …] in, named arrays out.
+
+        Raises:
+            ContractViolation: the request was refused; names field and rule.
+            ServerUnavailable: the server is away, or cannot record decisions now.
+        """
+        inputs = []
+        for field, values in tensors.items():
+            tensor = self._grpc.InferInput(field, list(values.shape), v2_datatype(values))
+            tensor.set_data_from_numpy(values)
+            inputs.append(tensor)
+        try:
+            result = self._client.infer(name, inputs, parameters=dict(parameters or {}), client_timeout=self._timeout)
+        except Exception as error:
+            raise self._error(error, "The request was not answered", refused=ContractViolation) from error
+        return {item.name: _plain(result.as_numpy(item.name)) for item in result.get_response().outputs}
+
+    def _error(self, error: Exception, what: str, *, refused: type[PlatformError] = ValidationFailed) -> PlatformError:
+        status = str(getattr(error, "status", lambda: None)() or "")
+        if "UNAVAILABLE" in status or "DEADLINE" in status or not status:
+            return _unavailable(_message(error) if "UNAVAILABLE" in status else None)
+        return refused(f"{what}: {_message(error)}", next_step="Mend what it names; nothing was changed.")
+
+
+def _message(error: Exception) -> str:
+    text = " ".join(str(getattr(error, "message", lambda: "")() or "").split())
+    return text if text.endswith(".") else f"{text}."
+
+
+def _unavailable(said: str | None = None) -> ServerUnavailable:
+    return ServerUnavailable(
+        f"The inference server cannot answer now{f' ({said})' if said else ''}; nothing was changed.",
+        field="serving",
+        next_step="Start it with `mlp serve`, or look at its log, then run this again.",
+    )
+
+
+def _plain(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Texts as str, not bytes."""
+    if values.dtype.name != "object":
+        return values
+    texts = [item.decode() if isinstance(item, bytes) else item for item in values.reshape(-1)]
+    return np.array(texts, dtype=object).reshape(values.shape)
