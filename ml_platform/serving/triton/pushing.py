@@ -60,7 +60,6 @@ def validate(client: TritonClient, boot: Boot, model_name: str, artifact: Artifa
             next_step="Train it again, or adopt it again.",
         )
     golden = Golden.from_bytes(artifact.part(GOLDEN_PART))
-    parameters = capability_parameter(capability)
     output = artifact.contract.outputs[0].name
 
     def scores(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
