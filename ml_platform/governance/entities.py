@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ml_platform.core.clock import parse_utc
-from ml_platform.core.errors import NotFound, SchemaMismatch
+from ml_platform.core.errors import SchemaMismatch
 from ml_platform.core.ids import id_bytes, id_time
 from ml_platform.core.rows import FieldType, utc
-from ml_platform.features import RequestView, definitions
+from ml_platform.governance.contracts import request_view
 from ml_platform.governance.parts import Parts
-from ml_platform.governance.reading import definition, digest_of
 from ml_platform.serving import RecordReader
 from ml_platform.serving.lookup import Key
 
@@ -56,7 +55,7 @@ def subject_of(parts: Parts, model: str, keys: Mapping[str, object]) -> Subject:
         NotFound: no such model, or nothing of it is declared here.
         SchemaMismatch: other keys than the entity's, or a value of another type.
     """
-    view = _request_view(parts, model)
+    view = request_view(parts, model)
     names = view.entity.keys
     if set(keys) != set(names):
         raise SchemaMismatch(
@@ -79,18 +78,6 @@ def _typed(name: str, kind: str, value: object) -> tuple[FieldType, object]:
         raise SchemaMismatch(
             f"The value is no {kind}.", field=name, next_step="Give the key as the source declares it."
         ) from None
-
-
-def _request_view(parts: Parts, model: str) -> RequestView:
-    known = parts.registry.state().model(model)
-    newest = max(known.candidates.values(), key=lambda candidate: candidate.requested, default=None)
-    if newest is None:
-        raise NotFound("The model has no candidate.", field="model", next_step="`mlp train` makes one.")
-    for reference in definition(parts.objects, newest.spec)["features"]:
-        view = definitions.load(parts.objects, digest_of(reference))
-        if isinstance(view, RequestView):
-            return view
-    raise NotFound("The declaration names no request view.", field="features", next_step="Restore its definitions.")
 
 
 def find_decisions(parts: Parts, model: str, keys: Mapping[str, object]) -> tuple[str, ...]:

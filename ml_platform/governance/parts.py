@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from ml_platform.core.delta import Lake
@@ -13,7 +14,7 @@ __all__ = ["Parts"]
 
 
 class Parts(Protocol):
-    """The stores of one root."""
+    """The stores of one root, and its folder: write-ahead logs lie there until they are sealed."""
 
     @property
     def objects(self) -> ObjectStore: ...
@@ -26,3 +27,6 @@ class Parts(Protocol):
 
     @property
     def registry(self) -> Registry: ...
+
+    @property
+    def root(self) -> Path: ...

@@ -1,0 +1,109 @@
+"""The folders of write-ahead logs: one per writer process, ``wal/<model>/<writer>/``, and whether it still lives.
+
+A writer holds the lock of its folder as long as its process lives; the kernel lets go of it whatever ends the process.
+So a free lock is a dead writer, and whoever takes it owns what the writer left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_platform.core.errors import DataError, StorageFailed, Tampered
+from ml_platform.serving.wal import DESCRIPTION, LOCK, SUFFIX, WAL_FOLDER, WriterInfo, read_frames
+
+__all__ = ["WriterFolder", "first_frame", "writer_folders"]
+
+
+@dataclass(frozen=True, order=True)
+class WriterFolder:
+    """What one writer process left, or is writing."""
+
+    model: str
+    writer: str
+    path: Path
+
+    def files(self) -> tuple[Path, ...]:
+        """Its files, oldest first; a name is the number of its first frame among all frames of the writer."""
+        try:
+            return tuple(sorted(one for one in self.path.iterdir() if one.name.endswith(SUFFIX)))
+        except FileNotFoundError:  # sealed and removed meanwhile
+            return ()
+
+    def closed_files(self) -> tuple[Path, ...]:
+        """The files that a living writer has finished: all but the newest."""
+        return self.files()[:-1]
+
+    def info(self) -> WriterInfo:
+        """Who writes here.
+
+        Raises:
+            Tampered: the description is not that of this writer.
+        """
+        try:
+            found = WriterInfo.from_bytes((self.path / DESCRIPTION).read_bytes())
+        except (OSError, DataError):
+            found = None
+        if found is None or (found.model, found.writer) != (self.model, self.writer):
+            raise Tampered(
+                "The description of a writer is not that of its folder.",
+                field=f"{WAL_FOLDER}/{self.model}/{self.writer}/{DESCRIPTION}",
+                next_step="Restore writer.json: its log is not sealed before.",
+            )
+        return found
+
+    def frames(self) -> Iterator[bytes]:
+        """Every whole frame that lies here now; files that are sealed meanwhile are passed over."""
+        for file in self.files():
+            try:
+                found = read_frames(file).frames
+            except StorageFailed:
+                if file.exists():
+                    raise
+                continue
+            yield from found
+
+    @contextmanager
+    def adopted(self) -> Iterator[bool]:
+        """True with the dead writer's lock held, so that nobody else adopts it; False while the writer lives."""
+        try:
+            stream = (self.path / LOCK).open("rb+")
+        except FileNotFoundError:  # a writer makes its lock before its description: this one was removed by hand
+            yield True
+            return
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def remove(self) -> None:
+        """Removes the folder of a closed writer; its description goes last, so that a killed run is found again."""
+        for left in self.path.iterdir():
+            if left.name != DESCRIPTION:
+                left.unlink(missing_ok=True)
+        (self.path / DESCRIPTION).unlink(missing_ok=True)
+        self.path.rmdir()
+
+
+def writer_folders(wal: Path, model: str | None = None) -> list[WriterFolder]:
+    """The writers that have described themselves, by model and name; of one model or of all."""
+    pattern = f"{model or '*'}/*/{DESCRIPTION}"
+    return sorted(WriterFolder(path.parts[-3], path.parts[-2], path.parent) for path in wal.glob(pattern))
+
+
+def first_frame(file: Path) -> int:
+    """The number of a file's first frame, by its name.
+
+    Raises:
+        Tampered: no writer gives such names.
+    """
+    name = file.name.removesuffix(SUFFIX)
+    if len(name) != 20 or not (name.isascii() and name.isdecimal()):
+        raise Tampered("A log file has a name that no writer gives.", field=file.name, next_step="Move it elsewhere.")
+    return int(name)
