@@ -30,6 +30,7 @@ __all__ = [
     "STAGE",
     "TIME",
     "Check",
+    "Kind",
     "Shape",
     "choice",
     "counts",
@@ -88,6 +89,27 @@ class Shape:
     def as_check(self, describe: str) -> Check:
         """This object as one field of another."""
         return Check(describe, lambda value: self.first_wrong(value) is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of log entry.
+
+    Args:
+        fields: the body.
+        model: whether the entry names a model.
+        critical: whether a reader that does not know the kind must stop promoting.
+        decimals: whether the body may hold decimal numbers (then canonical JSON takes the slow path).
+    """
+
+    fields: Mapping[str, Check]
+    model: bool = True
+    critical: bool = True
+    decimals: bool = False
+    shape: Shape = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", Shape(self.fields))
 
 
 def _text(describe: str, pattern: str) -> Check:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from ml_platform.registry.events import Entry
 from ml_platform.registry.layers import Layers
+from ml_platform.registry.loop_fold import LOOP_HANDLERS, new_rollout
 from ml_platform.registry.state import (
     ApprovalState,
     Authorship,
@@ -84,6 +85,10 @@ class Fold:
         handler = self._HANDLERS.get(entry.kind)
         if handler is not None:
             handler(self, entry, leaf)
+        elif entry.kind in LOOP_HANDLERS:
+            name = str(entry.model)
+            made = LOOP_HANDLERS[entry.kind](self._model(name), entry)
+            self._dicts["models"][name] = made
         elif entry.critical and not entry.known:
             self._block(entry)
         self._size = entry.index + 1
@@ -113,6 +118,8 @@ class Fold:
                 approvals=known.approvals.copy(),
                 nonces=known.nonces.copy(),
                 intents=dict(known.intents),
+                alerts=known.alerts.copy(),
+                retrains=known.retrains.copy(),
             )
             self._owned.add(f"model {name}")
         return models[name]  # type: ignore[no-any-return]
@@ -251,7 +258,8 @@ class Fold:
             known = model.approvals.get(payload)
             if known is not None:
                 self._put(model.name, "approvals", payload, replace(known, consumed=entry.index))
-        self._update_model(model.name, last_transition=entry.index, intents={}, **held)
+        begun = {"rollout": new_rollout(entry)} if body["to"] == "canary" else {}
+        self._update_model(model.name, last_transition=entry.index, intents={}, **held, **begun)
 
     def _move(self, entry: Entry, number: int, source: str, to: str) -> None:
         model = self._model(str(entry.model))

@@ -7,7 +7,6 @@ of the model that it names. ``docs/formats.md`` shows this table; a test compare
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from ml_platform.registry.bodies import (
@@ -27,12 +26,14 @@ from ml_platform.registry.bodies import (
     STAGE,
     TIME,
     Check,
+    Kind,
     Shape,
     choice,
     counts,
     many,
     optional,
 )
+from ml_platform.registry.loop_kinds import LOOP_KINDS, ROUTE_KINDS
 
 __all__ = ["AUTHORSHIP", "GATE_VERDICT", "KEY", "KINDS", "SEGMENT", "SIGNATURE", "VERDICTS", "Kind"]
 
@@ -74,27 +75,6 @@ SEGMENT: Final = Shape(
 )
 _SIGNATURES: Final = many(SIGNATURE.as_check("{principal, signature}"), least=1, most=16)
 _HEAD: Final = Shape({"size": INTEGER, "root": DIGEST}).as_check("{size, root}")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of entry.
-
-    Args:
-        fields: the body.
-        model: whether the entry names a model.
-        critical: whether a reader that does not know the kind must stop promoting.
-        decimals: whether the body may hold decimal numbers (then canonical JSON takes the slow path).
-    """
-
-    fields: Mapping[str, Check]
-    model: bool = True
-    critical: bool = True
-    decimals: bool = False
-    shape: Shape = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", Shape(self.fields))
 
 
 _MOVE: Final[dict[str, Check]] = {
@@ -198,8 +178,21 @@ KINDS: Final[Mapping[str, Kind]] = {
     "approval_revoked": Kind({"payload": EVIDENCE, "order": EVIDENCE, "signatures": _SIGNATURES}),
     "transition_intended": Kind({**_MOVE, "expected": _HEAD}, critical=False),
     "transition": Kind({**_MOVE, "intended": INTEGER}),
+    "transition_reversed": Kind(
+        {
+            "transition": INTEGER,
+            "version": POSITIVE,
+            "from": STAGE,
+            "to": STAGE,
+            "restored": optional(POSITIVE),
+            "actor": PRINCIPAL,
+            "reason": EVIDENCE,
+        }
+    ),
     "segments_sealed": Kind(
         {"segments": many(SEGMENT.as_check("a segment, see below"), least=1)}, model=False, critical=False
     ),
     "writer_closed": Kind({"writer": IDENTIFIER, "last_seq": INTEGER}, model=False, critical=False),
+    **ROUTE_KINDS,
+    **LOOP_KINDS,
 }

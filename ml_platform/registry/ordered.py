@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
-from ml_platform.core.clock import Clock
 from ml_platform.core.errors import ApprovalInvalid, Conflict
 from ml_platform.registry.events import Event
-from ml_platform.registry.evidence import Evidence
-from ml_platform.registry.log import Decide, EventLog
 from ml_platform.registry.orders import ORDER_ACTIONS, build_order, new_head, parse_order
 from ml_platform.registry.state import State
+from ml_platform.registry.writing import Writing
 
 __all__ = ["OrderedWrites"]
 
@@ -21,12 +19,8 @@ _NONCE_BYTES: Final = 16
 _SEGMENTS_PER_ENTRY: Final = 32  # of the allowed 64: model names and counts may be long, an entry is 16 KiB at most
 
 
-class OrderedWrites:
+class OrderedWrites(Writing):
     """Writes that officers sign, and those of sealers; see `Registry`."""
-
-    _log: EventLog
-    _clock: Clock
-    _wall: Clock
 
     def order(self, action: str, subject: Mapping[str, Any], *, days: float = 7) -> bytes:
         """The bytes that officers sign under ``<action>@ml-platform``.
@@ -141,18 +135,3 @@ class OrderedWrites:
             return [Event("writer_closed", body, None, self._effective_now(state))]
 
         return next(iter(self._write(decide, publish=False)), None)
-
-    @property
-    def _evidence(self) -> Evidence:
-        return self._log.judging.evidence
-
-    def _effective_now(self, state: State) -> datetime | None:
-        """The platform's time in a replay root; None (when it is recorded) in a wall root."""
-        return self._clock.now() if state.genesis is not None and state.genesis.replay else None
-
-    def _write(self, decide: Decide, *, publish: bool = True) -> list[int]:
-        """Appends, and publishes a checkpoint when something was written that others rely on."""
-        indexes = self._log.transact(decide)
-        if publish and indexes:
-            self._log.checkpoint()
-        return indexes

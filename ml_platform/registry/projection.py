@@ -23,7 +23,9 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "nonces": ("nonce",),
     "segments": ("segment",),
 }
-_KINDS: Final = {"registered", "approval_given", "approval_revoked", "transition", "segments_sealed"}
+_KINDS: Final = {
+    "registered", "approval_given", "approval_revoked", "transition", "transition_reversed", "segments_sealed",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +64,32 @@ def changes(state: State, entry: Entry) -> list[Change]:
             )
             for one in body["segments"]
         ]
-    return _transition(state, entry)
+    return _reversed(entry) if entry.kind == "transition_reversed" else _transition(state, entry)
+
+
+def _reversed(entry: Entry) -> list[Change]:
+    body = entry.body
+    moved = [(body["version"], body["to"]), (body["restored"], body["from"])]  # the place is freed first
+    return _stages(entry, moved)
+
+
+def _stages(entry: Entry, moved: list[tuple[int | None, str]]) -> list[Change]:
+    return [
+        Change("stages", "update", {"model": entry.model, "version": number, "stage": stage, "entry": entry.index})
+        for number, stage in moved
+        if number is not None
+    ]
 
 
 def _transition(state: State, entry: Entry) -> list[Change]:
     body, model = entry.body, str(entry.model)
     known = state.models[model].approvals if model in state.models else {}
-    made = [
-        Change("nonces", "insert", {"nonce": known[payload].nonce, "entry": entry.index})
-        for payload in body["approvals"]
-        if payload in known
+    used = [known[payload] for payload in body["approvals"] if payload in known]
+    nonces = [
+        Change("nonces", "update" if one.released else "insert", {"nonce": one.nonce, "entry": entry.index})
+        for one in used
     ]
-    moved = [(body["displaced"], "archived"), (body["version"], body["to"])]  # the place is freed first
-    made += [
-        Change("stages", "update", {"model": model, "version": number, "stage": stage, "entry": entry.index})
-        for number, stage in moved
-        if number is not None
-    ]
-    return made
+    return nonces + _stages(entry, [(body["displaced"], "archived"), (body["version"], body["to"])])
 
 
 def replay(tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]], change: Change) -> None:

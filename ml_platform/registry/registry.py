@@ -21,11 +21,13 @@ from ml_platform.registry.checkpoints import Checkpoints, CheckpointSigner
 from ml_platform.registry.events import Entry, Event
 from ml_platform.registry.evidence import Evidence
 from ml_platform.registry.log import EventLog
+from ml_platform.registry.loop_writes import AlertWrites, RetrainWrites
 from ml_platform.registry.notes import Checkpoint
 from ml_platform.registry.ordered import OrderedWrites
 from ml_platform.registry.orders import new_head
 from ml_platform.registry.proof import InclusionProof
 from ml_platform.registry.report import Report
+from ml_platform.registry.route_writes import RouteWrites
 from ml_platform.registry.sql import Database
 from ml_platform.registry.state import State
 from ml_platform.registry.verification import verify_log
@@ -48,7 +50,7 @@ class TransitionResult:
     displaced: int | None
 
 
-class Registry(OrderedWrites):
+class Registry(OrderedWrites, RouteWrites, AlertWrites, RetrainWrites):
     """The registry of one root.
 
     Args:

@@ -12,18 +12,24 @@ from typing import Any
 
 from ml_platform.core.errors import NotFound
 from ml_platform.registry.layers import Layers
+from ml_platform.registry.loop_state import AlertState, FlipState, RetrainState, RolloutState, RouteState
 
 __all__ = [
+    "AlertState",
     "ApprovalState",
     "Authorship",
     "CandidateState",
     "Digests",
+    "FlipState",
     "Genesis",
     "Intent",
     "KeyState",
     "ModelState",
     "Move",
     "PolicyState",
+    "RetrainState",
+    "RolloutState",
+    "RouteState",
     "State",
     "VersionState",
     "WriterState",
@@ -60,6 +66,10 @@ class Genesis:
     @property
     def evaluator_key(self) -> str:
         return str(self.body["evaluator_key"])
+
+    @property
+    def service_key(self) -> str:
+        return str(self.body["service_key"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +139,10 @@ class Digests:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of a version's stage. ``required`` approvals were needed, ``approvals`` were used."""
+    """One change of a version's stage. ``required`` approvals were needed, ``approvals`` were used.
+
+    ``undone`` says that it was reversed: it counts for nothing.
+    """
 
     index: int
     effective_at: str
@@ -141,6 +154,7 @@ class Move:
     reason: str | None
     approvals: tuple[str, ...] = ()
     required: int = 0
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +175,12 @@ class VersionState:
     @property
     def productions(self) -> tuple[Move, ...]:
         """The moves by which this version came to production."""
-        return tuple(move for move in self.history if move.to == "production")
+        return tuple(move for move in self.history if move.to == "production" and not move.undone)
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalState:
-    """A person's signed consent to one move of one version."""
+    """A person's signed consent to one move of one version; ``released`` by the reversal of that move."""
 
     index: int
     recorded_at: str
@@ -187,6 +201,7 @@ class ApprovalState:
     not_after: str
     revoked: int | None = None
     consumed: int | None = None
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +217,11 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """One model: candidates, versions, approvals, and which version holds which stage.
+    """One model: candidates, versions, approvals, which version holds which stage, what serves and what is watched.
 
-    ``nonces`` maps each nonce to the payload that bears it; ``intents`` each open intent's index to itself.
+    ``nonces`` maps each nonce to the payload that bears it; ``intents`` each open intent's index to itself;
+    ``open_alerts`` what an open alert is about to its id. ``flip`` is the local rollback that outranks ``route``,
+    if any; ``rollout`` the way of the newest canary; ``open_retrain`` the id of the request that is under way.
     """
 
     name: str
@@ -218,6 +235,13 @@ class ModelState:
     last_transition: int = -1
     intents: Mapping[int, Intent] = field(default_factory=dict)
     blocked: tuple[int, ...] = ()
+    route: RouteState | None = None
+    flip: FlipState | None = None
+    rollout: RolloutState | None = None
+    alerts: Layers[str, AlertState] = field(default_factory=Layers)
+    open_alerts: Mapping[tuple[str, str | None, int | None], str] = field(default_factory=dict)
+    retrains: Layers[str, RetrainState] = field(default_factory=Layers)
+    open_retrain: str | None = None
 
     def version(self, number: int) -> VersionState:
         """Raises `NotFound` when there is no such version."""

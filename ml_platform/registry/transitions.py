@@ -24,7 +24,7 @@ from ml_platform.registry.state import ApprovalState, ModelState, State, Version
 from ml_platform.registry.table import SINGLE, Rule, rule_for
 from ml_platform.registry.verdicts import open_verdicts
 
-__all__ = ["check_intended", "check_transition", "plan"]
+__all__ = ["check_intended", "check_transition", "plan", "why_not_back"]
 
 
 def plan(
@@ -249,12 +249,7 @@ def _check_earlier(state: State, model: ModelState, version: VersionState, rule:
             field="version",
             next_step="Roll back to a version that did; `mlp versions` shows them.",
         )
-    # Rollbacks carry no approvals of their own: those of the promotion count.
-    promoted = [move for move in version.productions if move.action == "promote"]
-    standing = (
-        [payload for payload in promoted[-1].approvals if _stands(state, model.approvals[payload])] if promoted else []
-    )
-    if not promoted or len(standing) < promoted[-1].required:
+    if not _approvals_stand(state, model, version):
         raise ApprovalInvalid(
             "The approvals under which this version held production were withdrawn.",
             field="approvals",
@@ -269,6 +264,26 @@ def _check_earlier(state: State, model: ModelState, version: VersionState, rule:
                 field="action",
                 next_step=f"Use {'restore' if forward else 'rollback'}.",
             )
+
+
+def why_not_back(state: State, model: ModelState, number: int) -> str | None:
+    """Why a version may not be put into production again; None when it may."""
+    version = model.version(number)
+    if not version.productions:
+        return "it never held production."
+    if not _approvals_stand(state, model, version):
+        return "the approvals under which it held production were withdrawn."
+    return None
+
+
+def _approvals_stand(state: State, model: ModelState, version: VersionState) -> bool:
+    """Whether as many approvals as were required at its promotion still stand."""
+    # Rollbacks carry no approvals of their own: those of the promotion count.
+    promoted = [move for move in version.productions if move.action == "promote"]
+    if not promoted:
+        return False
+    standing = [payload for payload in promoted[-1].approvals if _stands(state, model.approvals[payload])]
+    return len(standing) >= promoted[-1].required
 
 
 def _stands(state: State, approval: ApprovalState) -> bool:

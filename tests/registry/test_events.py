@@ -118,8 +118,8 @@ def test_an_entry_names_its_model_if_its_kind_does() -> None:
 
 def test_an_unknown_kind_cannot_be_written_but_can_be_read() -> None:
     with pytest.raises(DeclarationError, match="kind"):
-        encoded(Event("route_applied", {}, "credit_risk"))
-    document = json.loads(encoded(requested())) | {"kind": "route_applied", "critical": True, "body": {"x": 1.5}}
+        encoded(Event("erased", {}, "credit_risk"))
+    document = json.loads(encoded(requested())) | {"kind": "erased", "critical": True, "body": {"x": 1.5}}
     entry = parse_entry(canonical_json(document), 3)
     assert not entry.known
     assert entry.critical
