@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ml_platform.core.durations import Duration
 from ml_platform.core.errors import DeclarationError
+from ml_platform.monitoring.retrain import Retraining
 
 __all__ = ["Monitor"]
 
@@ -22,12 +23,15 @@ class Monitor:
         retrain: ``"automatic"``, ``"queued"`` for a person's approval, or ``"never"``.
         freshness: the age of the production version's training data after which a retrain is asked for.
         psi_limit: population stability index above which a feature has drifted (0.2 is the field's usual limit).
+        retraining: how often, and how many mature rows make a retrain useful. In the model's digest only where it is
+            not the default, so that what was declared before there was a choice keeps its digest.
     """
 
     critical: tuple[str, ...] | list[str] = ()
     retrain: Retrain = "queued"
     freshness: str | None = None
     psi_limit: float = 0.2
+    retraining: Retraining = field(default_factory=Retraining)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "critical", tuple(self.critical))
@@ -57,9 +61,12 @@ class Monitor:
             )
 
     def spec(self) -> dict[str, object]:
-        return {
+        document: dict[str, object] = {
             "critical": sorted(self.critical),
             "retrain": self.retrain,
             "freshness": self.freshness,
             "psi_limit": self.psi_limit,
         }
+        if self.retraining != Retraining():
+            document["retraining"] = self.retraining.spec()
+        return document
