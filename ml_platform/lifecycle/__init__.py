@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     )
     from ml_platform.lifecycle.requesting import Candidate, read_candidate, request_candidate
     from ml_platform.lifecycle.scoring import is_complete, score_partition
+    from ml_platform.lifecycle.sealing import SealReport, seal_follow, seal_once
+    from ml_platform.lifecycle.serving import TritonServing, predict, serve
     from ml_platform.lifecycle.sources import Landed, land_source
     from ml_platform.lifecycle.training import (
         TrainedModel,
@@ -54,9 +56,11 @@ _HOMES: Final[dict[str, str]] = {
     "Materialized": "features",
     "Published": "online_features",
     "Registered": "candidates",
+    "SealReport": "sealing",
     "TrainedModel": "training",
     "TrainingSetResult": "training",
     "Transitioned": "promotion",
+    "TritonServing": "serving",
     "approval_payload": "promotion",
     "approve": "promotion",
     "build_candidate": "candidates",
@@ -82,10 +86,14 @@ _HOMES: Final[dict[str, str]] = {
     "request_candidate": "requesting",
     "restore": "promotion",
     "rollback": "promotion",
+    "predict": "serving",
     "score_partition": "scoring",
+    "seal_follow": "sealing",
+    "seal_once": "sealing",
     "show_candidate": "queries",
     "show_version": "queries",
     "stage": "promotion",
+    "serve": "serving",
     "state_at": "queries",
     "train_candidate": "training",
 }
@@ -99,9 +107,11 @@ __all__ = [
     "Materialized",
     "Published",
     "Registered",
+    "SealReport",
     "TrainedModel",
     "TrainingSetResult",
     "Transitioned",
+    "TritonServing",
     "approval_payload",
     "approve",
     "build_candidate",
@@ -116,6 +126,7 @@ __all__ = [
     "list_versions",
     "materialize_view",
     "open_decisions",
+    "predict",
     "promote",
     "publish_features",
     "publish_view",
@@ -128,6 +139,9 @@ __all__ = [
     "restore",
     "rollback",
     "score_partition",
+    "seal_follow",
+    "seal_once",
+    "serve",
     "show_candidate",
     "show_version",
     "stage",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ import pyarrow as pa
 
 from ml_platform.core.clock import FixedClock, format_utc
 from ml_platform.core.contract import Refusal
-from ml_platform.core.errors import Conflict
 from ml_platform.core.ids import uuid_v7
 from ml_platform.core.rows import encode_row, micros
-from ml_platform.registry.state import WriterState
-from ml_platform.serving import Scorer
+from ml_platform.platform import Platform
+from ml_platform.registry import Registry
+from ml_platform.serving import Scorer, load_segment, load_tiles
 from ml_platform.serving.online_columns import EntityOf
 from ml_platform.serving.online_record import LoggedDecision, LoggedRefusal, encode_decision, encode_refusal
 from ml_platform.serving.online_sealing import OnlineSealer, SealParts
 from ml_platform.serving.preparing import Preparer
 from ml_platform.serving.record import Header, Section
 from ml_platform.serving.scoring import quarantine_index
-from ml_platform.serving.wal import WalWriter, WriterInfo, wal_folder
-from tests.serving.support import CONTRACT, END, ROOT_ID, START, World, history, loans
+from ml_platform.serving.wal import WAL_FOLDER, WalWriter, WriterInfo, wal_folder
+from ml_platform.training.artifact import Artifact, store_artifact
+from tests.serving.support import CONTRACT, END, START, World, history, loans
 
 MODEL = "credit_risk"
 WRITER = "router-" + "ab" * 16
@@ -60,22 +61,23 @@ def sections(world: World, table: pa.Table) -> list[Section]:
 
 
 def decisions(
-    world: World, rows: int, *, writer: str = WRITER, first: int = 0, decided_at: datetime = NOON, **changes: Any
+    online: OnlineWorld, rows: int, *, writer: str = WRITER, first: int = 0, decided_at: datetime = NOON, **changes: Any
 ) -> list[LoggedDecision]:
     """``rows`` decisions of one writer, about loans of their own, from sequence number ``first`` on."""
     rng = np.random.default_rng([*writer.encode(), first])
+    table = loans(rows, seed=first + 1, start=first + 100_000 * (writer.encode()[-1] % 7))
     made = []
-    for place, section in enumerate(sections(world, loans(rows, seed=first + 1, start=first + 1000 * (len(writer) % 7)))):
+    for place, section in enumerate(sections(online.world, table)):
         at = decided_at + timedelta(milliseconds=place)
         header = Header(
-            root_id=ROOT_ID,
+            root_id=online.platform.root_id,
             model=MODEL,
             version=1,
             mode="online",
             role="primary",
             decision_of_record=True,
             contract_digest=CONTRACT.digest,
-            artifact_digest=world.artifact.digest,
+            artifact_digest=online.world.artifact.digest,
             route_digest="sha256:" + "1" * 64,
             epoch=3,
             flip_digest=None,
@@ -105,57 +107,74 @@ def payloads(items: Sequence[LoggedDecision | LoggedRefusal]) -> list[bytes]:
     return [encode_decision(one) if isinstance(one, LoggedDecision) else encode_refusal(one) for one in items]
 
 
-def open_log(root: Path, writer: str = WRITER, *, rotate_bytes: int = 1 << 30, root_id: str = ROOT_ID) -> WalWriter:
-    info = WriterInfo(writer, writer.partition("-")[0], MODEL, root_id, format_utc(WALL), 1)
-    return WalWriter(wal_folder(root, MODEL, writer), info, rotate_bytes=rotate_bytes, rotate_seconds=3600)
+def open_log(online: OnlineWorld, writer: str = WRITER, *, rotate_bytes: int = 1 << 30) -> WalWriter:
+    """A living writer; it lives until it is closed or its process ends."""
+    info = WriterInfo(writer, writer.partition("-")[0], MODEL, online.platform.root_id, format_utc(WALL), 1)
+    return WalWriter(wal_folder(online.root, MODEL, writer), info, rotate_bytes=rotate_bytes, rotate_seconds=3600)
 
 
-def log_all(root: Path, items: Sequence[LoggedDecision | LoggedRefusal], *, writer: str = WRITER, files: int = 1) -> None:
+def log_all(
+    online: OnlineWorld, items: Sequence[LoggedDecision | LoggedRefusal], *, writer: str = WRITER, files: int = 1
+) -> None:
     """A writer that logged these in so many files and ended."""
-    log = open_log(root, writer, rotate_bytes=1)
+    log = open_log(online, writer, rotate_bytes=1)
     size = -(-len(items) // files)
     for start in range(0, len(items), size):
         log.append(payloads(items[start : start + size]))
     log.close()
 
 
-@dataclass
-class Log:
-    """The audit log's rules about segments, in memory."""
+@dataclass(frozen=True)
+class OnlineWorld:
+    """A root of its own with one artifact, and the audit log's real rules."""
 
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    writers: dict[str, WriterState] = field(default_factory=dict)
+    platform: Platform
+    world: World
 
-    def state(self) -> Log:
-        return self
+    @property
+    def root(self) -> Path:
+        return self.platform.root
 
-    def seal_segments(self, segments: Sequence[Any]) -> list[int]:
-        for one in segments:
-            known = [entry for entry in self.entries if entry["id"] == one["id"]]
-            if known:
-                if known[0] != dict(one):
-                    raise Conflict("Sealed with other content.", field="id", next_step="Find which is real.")
-                continue
-            before = self.writers.get(one["writer"]) or WriterState(0)
-            assert not before.closed and before.next_seq == one["first_seq"], (before, one)
-            self.entries.append(dict(one))
-            self.writers[one["writer"]] = WriterState(one["last_seq"] + 1)
-        return []
+    @property
+    def log(self) -> Registry:
+        return self.platform.registry
 
-    def close_writer(self, writer: str, last_seq: int) -> int | None:
-        assert self.writers[writer].next_seq == last_seq + 1
-        self.writers[writer] = WriterState(last_seq + 1, closed=True)
-        return None
+    def sealed(self) -> list[dict[str, Any]]:
+        """The segments of the log, in its order."""
+        entries = [one for one in self.log.entries() if one.kind == "segments_sealed"]
+        return [dict(segment) for entry in entries for segment in entry.body["segments"]]
+
+    def proven(self) -> int:
+        """How many records the tables hold, each with its leaf in its sealed segment."""
+        leaves = {(index, leaf) for leaf, index in self.world.leaves()}
+        stored = set()
+        for one in self.sealed():
+            tree = load_tiles(self.world.objects, load_segment(self.world.objects, one["id"]))
+            stored |= {(index, tree.leaves[index * 32 : index * 32 + 32]) for index in range(tree.size)}
+        assert leaves == stored
+        return len(leaves)
 
 
-def seal_parts(world: World, log: Any, *, wall: datetime = WALL + timedelta(seconds=5), **changes: Any) -> SealParts:
+def make_online(folder: Path, parts: dict[str, bytes]) -> OnlineWorld:
+    """A root whose seeds are the same whenever it is made."""
+    people = {"officer_a": ["a@example.org"]}
+    platform = Platform.create(folder, kind="replay", member_keys=people, published_seed=bytes(range(32)))
+    return open_online(platform.root, store_artifact(platform.objects, parts))
+
+
+def open_online(root: Path, artifact: Artifact) -> OnlineWorld:
+    platform = Platform.local(root)
+    return OnlineWorld(platform, World(root, platform.objects, platform.lake, platform.subjects, artifact))
+
+
+def seal_parts(online: OnlineWorld, *, wall: datetime = WALL + timedelta(seconds=5), **changes: Any) -> SealParts:
     base = SealParts(
-        root_id=ROOT_ID,
-        wal=world.root / "wal",
-        objects=world.objects,
-        lake=world.lake,
-        subjects=world.subjects,
-        log=log,
+        root_id=online.platform.root_id,
+        wal=online.root / WAL_FOLDER,
+        objects=online.world.objects,
+        lake=online.world.lake,
+        subjects=online.world.subjects,
+        log=online.log,
         contracts={CONTRACT.digest: CONTRACT}.__getitem__,
         entity=lambda model: EntityOf("loan", True),
         wall=FixedClock(wall),
@@ -163,5 +182,5 @@ def seal_parts(world: World, log: Any, *, wall: datetime = WALL + timedelta(seco
     return replace(base, **changes)
 
 
-def sealer(world: World, log: Any, **changes: Any) -> OnlineSealer:
-    return OnlineSealer(seal_parts(world, log, **changes))
+def sealer(online: OnlineWorld, **changes: Any) -> OnlineSealer:
+    return OnlineSealer(seal_parts(online, **changes))
