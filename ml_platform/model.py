@@ -23,6 +23,7 @@ from ml_platform.features import Entity, FeatureView, RequestView, Source
 from ml_platform.features.declaration import DEFINITION_FORMAT, check_known, check_unique
 from ml_platform.monitoring import Monitor
 from ml_platform.rollout import Rollout
+from ml_platform.serving.declaration import Serving
 from ml_platform.training import Decline, Gate, Trainer
 
 __all__ = ["Approvals", "Attribute", "Model", "RiskClass", "load_models", "plain_sources"]
@@ -85,12 +86,13 @@ class Model:
         label: what is learned; its rows are those of the request view.
         trainer: how; see ``training.Trainer``.
         gates: what a candidate must pass; ONNX parity is always among them.
-        decision: what a score becomes, and the reason text of each feature.
+        decision: what a score becomes, and the reason text of each feature; None: it only scores.
         split: newest mature rows are the test.
         protected: attributes for fairness gates; declaring one as a feature is an error.
         approvals, rollout, monitor: how it is promoted, rolled out, watched.
         risk_class: which line of the root's policy holds.
-        owners: ``team:x`` or e-mail addresses; not in the digest, like ``description``.
+        owners: ``team:x`` or e-mail addresses; not in the digest, like ``description`` and ``serving``.
+        serving: how versions run online.
 
     Raises:
         DeclarationError: parts that do not fit together; names the field and the choices.
@@ -102,7 +104,7 @@ class Model:
     label: Label
     trainer: Trainer
     gates: Sequence[Gate]
-    decision: Decline
+    decision: Decline | None = None
     split: TimeSplit = field(default_factory=TimeSplit)
     protected: Sequence[Attribute] = ()
     approvals: Approvals = field(default_factory=Approvals)
@@ -111,6 +113,7 @@ class Model:
     risk_class: RiskClass = "high"
     owners: Sequence[str] = ()
     description: str = ""
+    serving: Serving = field(default_factory=Serving)
 
     def __post_init__(self) -> None:
         check_name(self.name, field="name")
@@ -119,7 +122,8 @@ class Model:
         self._check_views()
         self._check_protected()
         check_unique((gate.name for gate in self.gates), field="gates")
-        self.decision.check_features(self.feature_names)
+        if self.decision is not None:
+            self.decision.check_features(self.feature_names)
         self.monitor.check_features(self.feature_names)
         for owner in self.owners:
             if not _OWNER.fullmatch(owner):
@@ -177,6 +181,19 @@ class Model:
             if gate.by is not None:
                 check_known(gate.by, known, field=f"gates.{gate.name}.by", what="protected attribute")
 
+    @property
+    def decline(self) -> Decline:
+        """The decision of a model that decides.
+
+        Raises:
+            DeclarationError: it only scores.
+        """
+        if self.decision is None:
+            raise DeclarationError(
+                "The model only scores.", field="decision", next_step="Declare decision=Decline(above=…, reasons=…)."
+            )
+        return self.decision
+
     @cached_property
     def request(self) -> RequestView:
         return next(view for view in self.features if isinstance(view, RequestView))
@@ -200,7 +217,7 @@ class Model:
         return tuple(found[name] for name in sorted(found))
 
     def spec(self) -> dict[str, Any]:
-        """What changes a result or what governs it; owners and descriptions are outside."""
+        """What changes a result or what governs it; owners, descriptions and serving are outside."""
         return {
             "format": DEFINITION_FORMAT,
             "kind": "model",
@@ -212,7 +229,7 @@ class Model:
             "protected": sorted((attribute.spec() for attribute in self.protected), key=lambda item: item["name"]),
             "trainer": self.trainer.spec(),
             "gates": sorted((gate.spec() for gate in self.gates), key=lambda item: item["name"]),
-            "decision": self.decision.spec(),
+            "decision": None if self.decision is None else self.decision.spec(),
             "approvals": self.approvals.spec(),
             "rollout": self.rollout.spec(),
             "monitor": self.monitor.spec(),

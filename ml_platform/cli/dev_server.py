@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from ml_platform.cli.processes import termination_as_interrupt
 from ml_platform.core.errors import Conflict, SettingsError, StorageFailed
 from ml_platform.core.settings import ENVIRONMENT_VARIABLE
 
@@ -80,7 +80,7 @@ class Server:
             )
         if _answers(self.host, self.port):
             raise Conflict("Something else listens on this port.", field="--port", next_step="Choose another port.")
-        with _termination_as_interrupt():
+        with termination_as_interrupt():
             try:
                 self._start()
                 say("Starting Dagster …")
@@ -150,17 +150,3 @@ def _answers(host: str, port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the same way as Ctrl-C: a supervisor that stops us leaves no child behind."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

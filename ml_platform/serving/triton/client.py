@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from ml_platform.core.errors import ContractViolation, PlatformError, ServerUnavailable, ValidationFailed
+from ml_platform.core.errors import ContractViolation, NotFound, PlatformError, ServerUnavailable, ValidationFailed
 from ml_platform.serving.triton.boot import CONTROL_HEADER, Boot
 
 __all__ = ["TritonClient", "v2_datatype"]
@@ -90,6 +90,19 @@ class TritonClient:
         except Exception as error:
             raise self._error(error, "The server does not list its models") from error
         return frozenset(item.name for item in index.models if item.state == "READY")
+
+    def inputs(self, name: str) -> dict[str, str]:
+        """The input tensors of a loaded model and their types, in the words of KServe V2.
+
+        Raises:
+            NotFound: no such model answers.
+            ServerUnavailable: the server is away.
+        """
+        try:
+            metadata = self._client.get_model_metadata(name, client_timeout=self._timeout)
+        except Exception as error:
+            raise self._error(error, f"The server has no {name}", refused=NotFound) from error
+        return {item.name: item.datatype for item in metadata.inputs}
 
     def infer(
         self, name: str, tensors: Tensors, *, parameters: Mapping[str, str] | None = None

@@ -134,7 +134,7 @@ class Server:
 
     def _reported_pid(self) -> int:
         stream = self._guard.stdout
-        ready, _, _ = select.select([stream], [], [], _START_SECONDS)
+        ready = [] if stream is None else select.select([stream], [], [], _START_SECONDS)[0]
         line = stream.readline() if ready and stream is not None else b""
         if not line.strip():
             raise _not_started()
