@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,19 @@ def ssh_keygen() -> str:
     if found is None:
         missing("ssh-keygen (Debian package openssh-client) is not installed")
     return str(found)
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> list[str]:
+    """The beginning of a command line that may mount devices of its own, which vanish with it."""
+    for command in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
+        try:
+            done = subprocess.run(
+                [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False, timeout=30
+            )
+        except OSError:
+            continue
+        if done.returncode == 0:
+            return command
+    # A right, not a part that could be installed: it skips even in CI.
+    pytest.skip("this user may not mount a small device")

@@ -125,7 +125,8 @@ def request_candidate(
         code: the folder of the code location; the current one by default.
 
     Raises:
-        DataError: the as-of time lies in the future of the platform's clock.
+        DataError: the as-of time lies in the future of the platform's clock, or training rows could be of a month that
+            was not over by then, whose stored features are not there.
         NotFound: a source was never landed.
     """
     as_of = utc(as_of)
@@ -135,6 +136,7 @@ def request_candidate(
             field="as_of",
             next_step="Ask for a time that has come.",
         )
+    _require_whole_months(model, as_of)
     publish_definitions(platform, model)
     versions = source_versions(platform, model.sources)
     materialize_model_views(platform, model, end=as_of)
@@ -172,6 +174,17 @@ def request_candidate(
         requested_by=candidate.requested_by,
     )
     return candidate
+
+
+def _require_whole_months(model: Model, as_of: datetime) -> None:
+    """Stored views are written in whole months: no request of the as-of time's own month may be mature by then."""
+    month = as_of.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    if model.stored_views and model.label.lag_duration.after(model.label.horizon_duration.after(month)) <= as_of:
+        raise DataError(
+            f"Rows of {month:%Y-%m} are mature by then, and stored features are written in months that are over.",
+            field="as_of",
+            next_step=f"Ask for the first of a month: {month:%Y-%m-%d}.",
+        )
 
 
 def _key(model: Model, as_of: datetime, versions: Mapping[str, int], code: CodeState, lock: str | Absent) -> str:

@@ -18,6 +18,7 @@ from ml_platform.lifecycle import (
     request_candidate,
     train_candidate,
 )
+from tests.lifecycle import tiny
 from tests.lifecycle.conftest import AS_OF
 
 
@@ -48,6 +49,24 @@ def test_the_roots_own_files_are_no_code(landed: Platform, quick: Model) -> None
 def test_the_future_of_the_platforms_clock_cannot_be_asked_for(landed: Platform, quick: Model, code: Path) -> None:
     with pytest.raises(DataError, match="as_of"):
         request_candidate(landed, quick, datetime(2010, 1, 1, 0, 0, 1, tzinfo=UTC), code=code)
+
+
+def test_rows_of_a_month_that_is_not_over_cannot_be_asked_for_and_the_last_moment_before_can(
+    tmp_path: Path, code: Path
+) -> None:
+    platform = tiny.new_root(tmp_path / "root")
+    size = platform.registry.state().size
+    with pytest.raises(DataError, match=r"^as_of: Rows of 2026-02 .* first of a month: 2026-02-01\.$"):
+        request_candidate(platform, tiny.late_parcel, datetime(2026, 2, 11, tzinfo=UTC), code=code)
+    assert platform.registry.state().size == size
+    last = datetime(2026, 2, 10, 23, 59, 59, 999_999, tzinfo=UTC)
+    candidate = request_candidate(platform, tiny.late_parcel, last, code=code)
+    made = build_training_set(platform, tiny.late_parcel, candidate.key)
+    assert (made.rows, made.left_out) == (310, {"immature": 100})
+    without = replace(tiny.late_parcel, name="plain", features=[tiny.sending], decision=tiny.PLAIN)
+    candidate = request_candidate(platform, without, datetime(2026, 2, 20, tzinfo=UTC), code=code)
+    assert build_training_set(platform, without, candidate.key).rows == 401
+    platform.registry.close()
 
 
 def test_a_source_that_was_never_landed_is_named(empty: Platform, quick: Model, code: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -182,6 +183,33 @@ def full(folder: Path, parts: Path) -> list[list[int]]:
     return found
 
 
+def device(folder: Path, parts: Path) -> list[list[int]]:
+    """A device of its own, filled up to so many bytes: [free bytes, exit code] of each."""
+    found: list[list[int]] = []
+    for free in (4_096, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576, 2_097_152, 8_388_608):
+        place = folder / f"device-{free}"
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], check=True)
+        root = place / "root"
+        assert in_child(lambda root=root: world_at(root, parts) and None) == 0  # type: ignore[misc]
+        left = os.statvfs(place)
+        ballast = place / "ballast"
+        ballast.write_bytes(bytes(left.f_bavail * left.f_frsize - free))
+
+        def starved(root: Path = root) -> None:
+            try:
+                run(world_at(root, parts))
+            except StorageFailed:
+                os._exit(7)
+
+        found.append([free, in_child(starved)])
+        ballast.unlink()
+        if in_child(lambda root=root: check(world_at(root, parts), folder)) != 0:  # type: ignore[misc]
+            found.append([free, 1000])
+        subprocess.run(["umount", str(place)], check=True)
+    return found
+
+
 def main() -> None:
     mode, folder, parts = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 
@@ -191,7 +219,7 @@ def main() -> None:
         (folder / "expected").write_text(json.dumps(state(world)))
 
     assert in_child(reference) == 0
-    sys.stdout.write(json.dumps({"killed": killed, "full": full}[mode](folder, parts)))
+    sys.stdout.write(json.dumps({"killed": killed, "full": full, "device": device}[mode](folder, parts)))
 
 
 if __name__ == "__main__":
