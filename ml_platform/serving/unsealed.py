@@ -1,0 +1,160 @@
+"""Records that only a write-ahead log holds yet: found by id or entity, counted, never changed.
+
+Only the bytes of files that hold what is looked for are taken apart; a minute of decisions is some megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_platform.core.errors import StorageFailed
+from ml_platform.core.rows import encode_row
+from ml_platform.serving.lookup import Key
+from ml_platform.serving.online_columns import Contracts, RawDecision, decision_rows
+from ml_platform.serving.online_record import DECISION, LoggedRefusal, decode
+from ml_platform.serving.online_writers import WriterFolder, writer_folders
+from ml_platform.serving.wal import read_frames
+
+__all__ = ["UnsealedCount", "UnsealedRecord", "UnsealedRecords"]
+
+
+@dataclass(frozen=True)
+class UnsealedRecord:
+    """A record as its writer logged it, in the shape of the tables.
+
+    Args:
+        header: as a row of ``predictions``, without segment and place.
+        personal: as a row of ``predictions_personal``.
+        logged: the record and the bytes that were logged.
+    """
+
+    header: dict[str, Any]
+    personal: dict[str, Any]
+    logged: RawDecision
+
+    @property
+    def prediction_id(self) -> str:
+        return str(self.header["prediction_id"])
+
+
+@dataclass(frozen=True)
+class UnsealedCount:
+    """What lies in one writer's folder.
+
+    Args:
+        living: whether its process lives.
+        first_seq, last_seq: of its decisions; None where there are none.
+        missing: the first sequence number or frame that should be there and is not; None where nothing is missing.
+        oldest_us: when its first decision was recorded, wall time in microseconds.
+        torn_bytes: behind the last whole frame of a file.
+    """
+
+    model: str
+    writer: str
+    living: bool
+    decisions: int
+    refused: int
+    first_seq: int | None
+    last_seq: int | None
+    missing: str | None
+    oldest_us: int | None
+    torn_bytes: int
+
+
+@dataclass(frozen=True)
+class UnsealedRecords:
+    """The write-ahead logs of one root.
+
+    Args:
+        wal: their folder; it need not be there.
+        contracts: the contract of a digest.
+    """
+
+    wal: Path
+    contracts: Contracts
+
+    def find(self, prediction_id: bytes, *, model: str | None = None) -> UnsealedRecord | None:
+        """The record of an id of 16 bytes; None where no log holds it."""
+        for payload in self._holding(prediction_id, model):
+            found = RawDecision.of(payload, self.contracts)
+            if found.header.prediction_id == prediction_id:
+                return self._shaped(found)
+        return None
+
+    def find_by_entity(self, model: str, key: Key) -> list[UnsealedRecord]:
+        """The decisions about an entity, in no order."""
+        encoded = encode_row(list(key))
+        found = (RawDecision.of(payload, self.contracts) for payload in self._holding(encoded, model))
+        return [self._shaped(one) for one in found if one.entity_key == encoded]
+
+    def find_refusals(self, model: str, row_index: bytes) -> list[LoggedRefusal]:
+        """The refusals of a request, by its keyed index of 32 bytes."""
+        found = [
+            decode(payload, self.contracts)
+            for file in self._files(model)
+            for payload in _frames_with(file, row_index)
+            if payload[0] != DECISION
+        ]
+        return [one for one in found if isinstance(one, LoggedRefusal) and one.row_index == row_index]
+
+    def decisions(self, model: str) -> Iterator[RawDecision]:
+        """Every decision of a model that a log holds, oldest first per writer."""
+        for folder in writer_folders(self.wal, model):
+            for payload in folder.frames():
+                if payload[0] == DECISION:
+                    yield RawDecision.of(payload, self.contracts)
+
+    def shaped(self, model: str) -> Iterator[UnsealedRecord]:
+        """The same, in the shape of the tables."""
+        return map(self._shaped, self.decisions(model))
+
+    def _shaped(self, found: RawDecision) -> UnsealedRecord:
+        header, personal = decision_rows(found, self.contracts(found.header.contract_digest))
+        return UnsealedRecord(header, personal, found)
+
+    def _files(self, model: str | None) -> Iterator[Path]:
+        for folder in writer_folders(self.wal, model):
+            yield from folder.files()
+
+    def _holding(self, wanted: bytes, model: str | None) -> Iterator[bytes]:
+        for file in self._files(model):
+            for payload in _frames_with(file, wanted):
+                if payload[0] == DECISION:
+                    yield payload
+
+    def counts(self) -> list[UnsealedCount]:
+        """What each writer's folder holds, and whether its sequence is whole."""
+        return [_count(folder, self.contracts) for folder in writer_folders(self.wal)]
+
+
+def _frames_with(file: Path, wanted: bytes) -> list[bytes]:
+    try:
+        if wanted not in file.read_bytes():
+            return []
+        return [payload for payload in read_frames(file).frames if wanted in payload]
+    except (FileNotFoundError, StorageFailed):
+        if file.exists():
+            raise
+        return []  # sealed and removed meanwhile
+
+
+def _count(folder: WriterFolder, contracts: Contracts) -> UnsealedCount:
+    with folder.adopted() as dead:
+        seqs: list[int] = []
+        refused, torn, oldest = 0, 0, None
+        missing: str | None = None
+        for payload in folder.frames():
+            if payload[0] != DECISION:
+                refused += 1
+                continue
+            header = RawDecision.of(payload, contracts).header
+            oldest = header.recorded_at_us if oldest is None else min(oldest, header.recorded_at_us)
+            if seqs and header.seq != seqs[-1] + 1 and missing is None:
+                missing = f"seq {seqs[-1] + 1}"
+            seqs.append(header.seq)
+        torn = sum(read_frames(file).torn_bytes for file in folder.files() if file.exists())
+    first, last = (seqs[0], seqs[-1]) if seqs else (None, None)
+    return UnsealedCount(folder.model, folder.writer, not dead, len(seqs), refused, first, last, missing, oldest, torn)
