@@ -34,7 +34,7 @@ commands = Commands()
 def land(
     session: Session,
     source: Annotated[str, typer.Argument(help="Name of a declared source.")],
-    file: Annotated[Path, typer.Argument(help="Parquet, in the source's declared columns.")],
+    file: Annotated[Path, typer.Argument(help="Parquet or CSV with a header, in the source's declared columns.")],
     models: ModelsOption = DEFAULT_MODELS,
 ) -> Answer:
     """Append a file's rows to a source, checked against its declaration, at most once per file."""

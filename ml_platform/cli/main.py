@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ml_platform.cli import building, evidence, features, keys, reading, roots, sealing, serving, stages
+from ml_platform.cli import adopting, building, evidence, features, keys, reading, roots, sealing, serving, stages
 from ml_platform.cli.frame import new_app
 from ml_platform.cli.problems import UNEXPECTED, Problem, report
 
@@ -44,7 +44,7 @@ def _start(
         typer.echo(context.get_help())
 
 
-for module in (roots, building, stages, reading, evidence, sealing, serving):
+for module in (roots, building, adopting, stages, reading, evidence, sealing, serving):
     module.commands.attach(app)
 app.add_typer(keys.group, name="keys")
 app.add_typer(features.group, name="features")

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ml_platform.core.contract import Contract
 from ml_platform.core.digests import document_digest
-from ml_platform.core.errors import DeclarationError, NotFound, PlatformError
+from ml_platform.core.errors import DeclarationError, NotFound, NotReproducible, PlatformError
 from ml_platform.datasets.labels import SPLIT
 from ml_platform.datasets.training_spec import TRAIN
 from ml_platform.features import FeatureView, RequestView, definitions
@@ -38,6 +38,7 @@ from ml_platform.training import (
     resolve,
     training_data,
 )
+from ml_platform.training.onnx_adopted import NOT_REPRODUCIBLE
 
 __all__ = ["main", "rebuild"]
 
@@ -114,6 +115,8 @@ def _trainer(spec: Mapping[str, Any], declared_in: str | None) -> tuple[Trainer 
     """The trainer of a specification; functions come from the code that declares them, and must be the same ones."""
     if spec.get("trainer") == "lightgbm":
         return LightGBM.from_spec(spec), []
+    if spec.get("trainer") == "onnx":
+        raise NotReproducible(NOT_REPRODUCIBLE, field="trainer", next_step="Ask where it was trained; its file is kept.")
     if declared_in is None:
         raise NotFound(
             "This kind of trainer is code, and no code was named.",

@@ -194,7 +194,7 @@ def _context(platform: Platform, model: Model, trained: TrainedModel, baseline: 
     return GateContext(
         training_base_rate=record["metrics"]["base_rate"],
         seed=seed_of(trained.training_set_digest),
-        decision_above=model.decision.above,
+        decision_above=None if model.decision is None else model.decision.above,
         baseline=baseline,
         unavailable={
             attribute.name: platform.settings.unavailable[attribute.name]
@@ -236,7 +236,7 @@ def _slices(model: Model, test: _TestPart, kept: npt.NDArray[np.int64]) -> pa.Ta
     names = [item.name for item in model.request.columns if item.kind == "category"]
     rows = test.rows.select(names).take(pa.array(kept, pa.int64()))
     leaves = pa.array([test.leaves[row] for row in kept], pa.binary(32))
-    return rows.append_column("row_leaf", leaves)
+    return pa.table({"row_leaf": leaves, **{name: rows.column(name) for name in names}})  # names may be none
 
 
 def _store(platform: Platform, candidate: Candidate, trained: TrainedModel, evaluation: Evaluation) -> EvaluationResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import csv
 
+from ml_platform.core.columns import arrow_type
 from ml_platform.core.digests import file_digest
 from ml_platform.core.errors import NotFound, SchemaMismatch
 from ml_platform.features import Source
 from ml_platform.platform import Platform
 
-__all__ = ["Landed", "land_source", "read_source", "source_table", "source_versions"]
+__all__ = ["Landed", "land_source", "read_source", "read_table", "source_table", "source_versions"]
 
 
 def source_table(source: Source) -> str:
@@ -43,22 +46,49 @@ class Landed:
         }
 
 
-def land_source(platform: Platform, source: Source, file: Path) -> Landed:
-    """Appends a Parquet file's rows to a source's table, checked against its declaration, at most once per file.
+def read_table(file: Path, *, columns: Mapping[str, str] | None = None, times: Sequence[str] = ()) -> pa.Table:
+    """The rows of a Parquet file, or of a CSV file (``.csv``) with a header.
+
+    Args:
+        file: its path.
+        columns: declared column types, which the texts of a CSV file are read as; none are guessed then.
+        times: instead, the columns that are UTC times; the others' types are guessed.
 
     Raises:
         NotFound: there is no such file.
-        SchemaMismatch: the file is not Parquet, or its columns are not the declared ones; nothing was appended.
-        DataError: see ``Source.conform``; nothing was appended.
+        SchemaMismatch: it is not readable, or a text is not of the declared type.
     """
     try:
-        raw = pq.read_table(file)
+        if file.suffix.lower() != ".csv":
+            return pq.read_table(file)
+        declared = columns or dict.fromkeys(times, "timestamp")
+        types = {name: arrow_type(kind, field=name) for name, kind in declared.items()}
+        texts = csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+        return csv.read_csv(file, convert_options=texts)
     except FileNotFoundError as error:
-        raise NotFound("There is no such file.", field=source.name, next_step="Check the path.") from error
-    except pa.ArrowInvalid as error:
+        raise NotFound("There is no such file.", field=file.name, next_step="Check the path.") from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # its text may hold a value
         raise SchemaMismatch(
-            "The file is not readable Parquet.", field=source.name, next_step="Deliver it again, whole."
-        ) from error
+            "The file is not readable as what its name says, or a value is not of its column's declared type.",
+            field=file.name,
+            next_step="Deliver Parquet, or CSV with a header, UTC times (2010-01-01T00:00:00Z) and empty nulls.",
+        ) from None
+
+
+def land_source(platform: Platform, source: Source, file: Path) -> Landed:
+    """Appends a file's rows to a source's table, checked against its declaration, at most once per file.
+
+    Args:
+        platform: the root.
+        source: the declaration.
+        file: Parquet, or CSV with a header.
+
+    Raises:
+        NotFound: there is no such file.
+        SchemaMismatch: the file is not readable, or its columns are not the declared ones; nothing was appended.
+        DataError: see ``Source.conform``; nothing was appended.
+    """
+    raw = read_table(file, columns=source.columns)
     rows = source.conform(source.stamp(raw, platform.wall.now()))
     table, digest = source_table(source), file_digest(file)
     app_id = f"land/{source.name}/{digest}"

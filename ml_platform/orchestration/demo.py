@@ -154,7 +154,7 @@ class _Replay:
             name=f"{self.model.name}_claimed",
             features=[self.model.request],
             label=claimed_label(self.model, _CLAIM),
-            decision=replace(self.model.decision, reasons=_reasons(self.model)),
+            decision=replace(self.model.decline, reasons=_reasons(self.model)),
             protected=(),
             gates=[gate for gate in self.model.gates if gate.by is None],
         )
@@ -238,7 +238,7 @@ def _refuse_other_data(root: Path, data: Path | None, model: Model) -> None:
 
 def _reasons(model: Model) -> dict[str, str]:
     names = {item.name for item in model.request.features}
-    return {name: text for name, text in model.decision.reasons.items() if name in names}
+    return {name: text for name, text in model.decline.reasons.items() if name in names}
 
 
 def _simulated(folder: Path, say: Say) -> Path:

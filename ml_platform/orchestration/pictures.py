@@ -28,7 +28,7 @@ def evaluation_pictures(platform: Platform, model: Model, made: EvaluationResult
     drawn = {
         "roc": plots.roc_png(scores, labels, auc=area.point, low=area.low, high=area.high),
         "calibration": plots.calibration_png(scores, labels),
-        "scores": plots.scores_png(scores, labels, limit=model.decision.above),
+        "scores": plots.scores_png(scores, labels, limit=None if model.decision is None else model.decision.above),
         "psi": plots.psi_png(_test_psi(platform, model.name, made.candidate), limit=model.monitor.psi_limit),
     }
     return {f"ml/plot_{name}": plots.as_markdown(png, name) for name, png in drawn.items()}

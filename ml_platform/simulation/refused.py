@@ -76,14 +76,14 @@ def surcharge_by_state(model: Model) -> Model:
         lag=model.label.lag,
     )
     names = [item.name for item in by_state.features]
-    reasons = {name: model.decision.reasons.get(name, "Where the applicant lives") for name in names}
+    reasons = {name: model.decline.reasons.get(name, "Where the applicant lives") for name in names}
     return replace(
         model,
         name=f"{model.name}_by_state",
         features=[by_state],
         label=label,
         trainer=Function("surcharge_by_state", train_charged, predict_charged, export_charged, bit_identical=True),
-        decision=Decline(above=model.decision.above, reasons=reasons),
+        decision=Decline(above=model.decline.above, reasons=reasons),
         description="Must not pass: its approval rates differ between groups.",
     )
 

@@ -32,6 +32,7 @@ from ml_platform.training.gates import (
     stricter_or_equal,
 )
 from ml_platform.training.lightgbm import LightGBM
+from ml_platform.training.onnx_adopted import Onnx
 from ml_platform.training.onnxruntime import OnnxModel
 from ml_platform.training.reasons import reason_codes
 from ml_platform.training.run_record import RUN_RECORD_ITEMS, RunRecord, first_difference
@@ -61,6 +62,7 @@ __all__ = [
     "Gate",
     "GateContext",
     "LightGBM",
+    "Onnx",
     "OnnxModel",
     "Prepared",
     "ResolvedInput",

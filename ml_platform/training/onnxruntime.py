@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ml_platform.core.errors import ArtifactCorrupt, DataError, DeclarationError
 from ml_platform.training.onnx import INPUT, OUTPUT
 
-__all__ = ["OnnxModel"]
+__all__ = ["OnnxModel", "open_session"]
 
 _CHUNK_ROWS: Final = 8192
 
@@ -34,7 +34,7 @@ class OnnxModel:
         if threads < 1:
             raise DeclarationError("Scoring needs a thread.", field="threads", next_step="Use 1 or more.")
         self._threads = threads
-        self._session = _session(raw)
+        self._session = open_session(raw)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if [item.name for item in inputs] != [INPUT] or OUTPUT not in [item.name for item in outputs]:
             raise ArtifactCorrupt(
@@ -71,7 +71,12 @@ class OnnxModel:
         return result
 
 
-def _session(raw: bytes) -> Any:
+def open_session(raw: bytes) -> Any:
+    """An onnxruntime session on one thread.
+
+    Raises:
+        ArtifactCorrupt: the bytes are no model.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

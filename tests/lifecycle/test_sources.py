@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -82,3 +83,26 @@ def test_what_is_no_parquet_file_is_said(empty: Platform, tmp_path: Path) -> Non
         land_source(empty, outcomes, tmp_path / "x.parquet")
     with pytest.raises(NotFound):
         land_source(empty, outcomes, tmp_path / "missing.parquet")
+
+
+def test_a_csv_file_lands_as_its_declaration_says(empty: Platform, market: Path, tmp_path: Path) -> None:
+    table = pq.read_table(market / "outcomes.parquet").slice(0, 500)
+    csv.write_csv(table, tmp_path / "outcomes.csv")
+    assert land_source(empty, outcomes, tmp_path / "outcomes.csv").added == 500
+    read = read_source(empty, outcomes, known_until_us=2**60)
+    assert (
+        read.sort_by("loan_id").to_pylist()
+        == outcomes.conform(table).select(read.column_names).sort_by("loan_id").to_pylist()
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["loan_id,defaulted,known_at\nSECRET,0,2010-01-01T00:00:00Z\n", "loan_id;defaulted\n1;0\n"]
+)
+def test_a_csv_file_of_other_types_or_columns_is_refused_without_its_values(
+    empty: Platform, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "outcomes.csv").write_text(text)
+    with pytest.raises(SchemaMismatch) as caught:
+        land_source(empty, outcomes, tmp_path / "outcomes.csv")
+    assert "SECRET" not in str(caught.value)
