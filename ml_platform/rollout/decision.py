@@ -58,6 +58,16 @@ class ArmEvidence:
         if not np.isfinite(self.latency_ms).all() or not np.isfinite(self.scores).all():
             raise DataError("A latency or score is not finite.", field="scores", next_step="Count finite ones only.")
 
+    @property
+    def refusals(self) -> Share:
+        """Of all requests."""
+        return Share(self.refused, self.refused + self.answered)
+
+    @property
+    def declines(self) -> Share:
+        """Of the units decided about."""
+        return Share(self.declined, self.decided)
+
     def counts(self) -> dict[str, int]:
         names = ("version", "units", "answered", "refused", "decided", "declined")
         return {name: int(getattr(self, name)) for name in names}
@@ -201,10 +211,9 @@ def _readings(plan: Rollout, evidence: Evidence, rule: Intervals, look: int) -> 
     """Every guardrail, each with its part of alpha (Bonferroni)."""
     limits, canary, primary = plan.guardrails, evidence.canary, evidence.primary
     alpha = limits.alpha / _GUARDRAILS
-    requests = (Share(arm.refused, arm.refused + arm.answered) for arm in (canary, primary))
-    errors = rule.share_difference(*requests, alpha, look)
+    errors = rule.share_difference(canary.refusals, primary.refusals, alpha, look)
+    adverse = rule.share_difference(canary.declines, primary.declines, alpha, look)
     p50, p99 = (rule.quantile_difference(canary.latency_ms, primary.latency_ms, q, alpha, look) for q in (0.5, 0.99))
-    adverse = rule.share_difference(*(Share(arm.declined, arm.decided) for arm in (canary, primary)), alpha, look)
     return (
         Reading("errors", "of requests", errors, limits.errors),
         Reading("latency_p50", "ms", p50, limits.latency_p50_ms),
