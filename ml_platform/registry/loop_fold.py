@@ -1,4 +1,4 @@
-"""The fold's part for reversals, routes, flips, alerts, retrain requests and rollouts; used by `ml_platform.registry.fold`.
+"""The fold's part for reversals, routes, flips, alerts, retrains and rollouts; used by `ml_platform.registry.fold`.
 
 A handler gets a model whose layers belong to the fold, and returns the model after the entry. Entries about an alert
 or a request that a partial view does not hold are passed over.

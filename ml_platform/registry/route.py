@@ -38,6 +38,7 @@ __all__ = [
     "AllowedRollback",
     "Arm",
     "Pin",
+    "Reason",
     "Route",
     "Seen",
     "SignedRoute",
@@ -197,7 +198,21 @@ class Seen:
     digest: str
 
 
-Reason = Literal["torn", "forged", "other_model", "lower_epoch", "same_epoch_other_digest", "other_previous"]
+Reason = Literal[
+    "torn",
+    "forged",
+    "other_model",
+    "lower_epoch",
+    "same_epoch_other_digest",
+    "other_previous",
+    "missing",
+    "unreadable",
+    "not_stored",
+    "flip_torn",
+    "flip_not_allowed",
+    "flip_older",
+    "flip_missing",
+]
 
 
 @dataclass(frozen=True, slots=True)
