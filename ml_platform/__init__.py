@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ml_platform.monitoring import Monitor
     from ml_platform.platform import Platform
     from ml_platform.rollout import Rollout
+    from ml_platform.serving.declaration import Serving
     from ml_platform.training import (
         Decline,
         Function,
@@ -62,6 +63,7 @@ _HOMES: Final[dict[str, str]] = {
     "RequestView": "features",
     "Rollout": "rollout",
     "SameAsEvent": "features",
+    "Serving": "serving.declaration",
     "Source": "features",
     "TimeSplit": "datasets",
     "at_least": "training",
@@ -98,6 +100,7 @@ __all__ = [
     "RequestView",
     "Rollout",
     "SameAsEvent",
+    "Serving",
     "Source",
     "TimeSplit",
     "at_least",

@@ -124,7 +124,7 @@ def test_the_public_surface_is_pinned() -> None:
 
     assert ml_platform.__all__ == [
         "INGESTED", "Approvals", "Attribute", "Decline", "Entity", "FeatureView", "Function", "Label", "LightGBM", "Model",
-        "Monitor", "Platform", "PlatformError", "RequestView", "Rollout", "SameAsEvent", "Source", "TimeSplit", "at_least",
+        "Monitor", "Platform", "PlatformError", "RequestView", "Rollout", "SameAsEvent", "Serving", "Source", "TimeSplit", "at_least",
         "brier_skill", "calibrated", "category", "count", "distinct", "group_ratio", "last", "max_", "mean", "min_",
         "not_worse_than_production", "number", "sum_",
     ]  # fmt: skip

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ml_platform.serving.triton import TritonClient, is_installed
+from tests.conftest import missing
+from tests.serving.triton.roots import MODEL, SERVING, Root, Running, new_root
+
+
+@pytest.fixture(scope="session")
+def triton() -> None:
+    """The server of the wheel."""
+    if not is_installed():
+        missing("the Triton server is not installed (extra: triton)")
+
+
+@pytest.fixture
+def root(tmp_path, artifact_parts, triton) -> Root:
+    return new_root(tmp_path / "root", artifact_parts)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory, artifact_parts, triton) -> Iterator[Running]:
+    """One server for all tests that only ask; version 1 is loaded."""
+    root = new_root(tmp_path_factory.mktemp("triton") / "root", artifact_parts)
+    with root.start() as server, TritonClient(server.boot) as client:
+        server.announce()
+        one = Running(root, server, client)
+        one.pusher.version(MODEL, 1, root.artifact.digest, SERVING)
+        yield one
