@@ -122,8 +122,9 @@ class RouteFile:
             return self._kept("unreadable", error.what)
         if self._routed is None or files != self._files:
             self._routed = self._read(*files)
-            self._files = files
-        self._mark = mark if settled else None
+        again = self._routed.refused is not None and self._routed.refused.reason == "not_stored"
+        self._mark = mark if settled and not again else None
+        self._files = None if again else files
         return self._routed
 
     def _read(self, raw: bytes | None, flip: bytes | None) -> Routed:
