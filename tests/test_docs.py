@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.support import call
+from tests.cli.support import call, shell
 from tests.cli.test_help import GROUP
 from tests.conftest import REPOSITORY, missing
 
@@ -247,9 +247,13 @@ def steps(page: Path) -> list[Step]:
 
 @dataclass
 class Reader:
-    """Somebody who follows the tutorial in a checkout."""
+    """Somebody who follows a tutorial in a checkout; ``apart``: each command in a process of its own.
+
+    Python that begins with ``# assets/….py`` is saved there; other Python is run.
+    """
 
     folder: Path
+    apart: bool = False
 
     def follow(self, step: Step) -> str:
         said = [
@@ -258,6 +262,10 @@ class Reader:
         return "\n".join(said)
 
     def _python(self, block: Block) -> str:
+        saved = re.match(r"# (assets/\w+\.py)\n", block.text)
+        if saved is not None:
+            (self.folder / saved[1]).write_text(block.text)
+            return ""
         done = subprocess.run(
             [sys.executable, "-c", block.text],
             cwd=self.folder,
@@ -275,9 +283,12 @@ class Reader:
         lines = block.text.splitlines()
         for line in lines:
             assert line.startswith("mlp "), line
-            with pytest.MonkeyPatch.context() as patch:
-                patch.chdir(self.folder)
-                ran = call(*arguments_of(line))
+            if self.apart:
+                ran = shell(*arguments_of(line), folder=self.folder)
+            else:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.chdir(self.folder)
+                    ran = call(*arguments_of(line))
             is_last = line == lines[-1]
             assert (ran.code == 7) if is_refusal and is_last else (ran.code == 0), (line, ran.err)
             said.append(ran.out + ran.err)
@@ -286,15 +297,18 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    return Reader(checkout(tmp_path_factory.mktemp("checkout")))
+
+
+def checkout(folder: Path) -> Path:
     """A checkout with one commit, by somebody who is neither Alice nor Bob."""
     if shutil.which("git") is None:
         missing("git is not installed")
-    folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(REPOSITORY / "assets", folder / "assets", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".gitignore").write_text("roots/\n__pycache__/\n")
     for line in ("init -q", "add -A", "-c user.name=Carol -c user.email=carol@example.org commit -q -m models"):
         subprocess.run(["git", *line.split()], cwd=folder, check=True, capture_output=True)
-    return Reader(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +319,15 @@ def followed(reader: Reader) -> list[tuple[Step, str]]:
 
 def test_the_tutorial_prints_what_it_shows(followed: list[tuple[Step, str]]) -> None:
     assert len(followed) > 8
+    for step, output in followed:
+        for line in step.shown:
+            assert is_shown(output, line), f"{line!r} is not in\n{output}"
+
+
+def test_the_tutorial_of_a_second_model_prints_what_it_shows(tmp_path: Path) -> None:
+    reader = Reader(checkout(tmp_path), apart=True)
+    followed = [(step, reader.follow(step)) for step in steps(REPOSITORY / "docs" / "tutorial-churn.md")]
+    assert len(followed) > 4
     for step, output in followed:
         for line in step.shown:
             assert is_shown(output, line), f"{line!r} is not in\n{output}"

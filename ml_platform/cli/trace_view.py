@@ -19,6 +19,7 @@ def trace_blocks(trace: Document) -> list[Block]:
     """All sections of a trace."""
     return [
         *_decision(trace["prediction"], trace["batch"]),
+        *_recording(trace["prediction"], trace["recording"], trace["route"]),
         *_features(trace["features"]),
         *_version(trace["version"]),
         *_training_set(trace["training_set"]),
@@ -39,7 +40,7 @@ def trace_blocks(trace: Document) -> list[Block]:
 def _decision(prediction: Document, batch: Document | None) -> list[Block]:
     fields = [
         ("prediction", prediction["id"]),
-        ("decision", f"{prediction['decision']}{_limit(prediction)}"),
+        ("decision", f"{prediction['decision'] or 'none, the model only scores'}{_limit(prediction)}"),
         ("about", value(prediction["entity"])),
         ("requested at", moment(prediction["request_time"])),
         ("decided at", f"{moment(prediction['decided_at'])} ({prediction['served']})"),
@@ -63,6 +64,23 @@ def _decision(prediction: Document, batch: Document | None) -> list[Block]:
         Section("Reason codes"),
         *(reasons or [Line("none: only adverse decisions have them")]),
     ]
+
+
+def _recording(prediction: Document, recording: Document, route: Document | None) -> list[Block]:
+    """How the record came to be: of an online decision also the route, the router and the time that it took."""
+    fields = [("state", recording["says"]), ("sealed at", moment(recording["sealed_at"]))]
+    if route is not None:
+        signed = "signature checked" if route["signature_checked"] else value(route["document"])
+        flip = route["flip"]
+        fields += [
+            ("route", f"{route['digest']}, epoch {route['epoch']} ({signed})"),
+            ("entered in the log", NONE if route["log_index"] is None else f"entry {route['log_index']}"),
+            ("arm", route["arm"]),
+            ("local rollback", NONE if flip is None else f"{flip['digest']} to version {prediction['version']}"),
+            ("answered within", duration(prediction["latency_us"])),
+            ("writer", f"{prediction['writer']}, record {prediction['seq']}"),
+        ]
+    return [Section("Record"), Fields(fields)]
 
 
 def _limit(prediction: Document) -> str:
