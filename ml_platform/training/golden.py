@@ -6,6 +6,7 @@ so no row is a person's. They are kept as the model sees them, with the scores o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml_platform.core.contract import Contract, ResolvedField
-from ml_platform.core.digests import canonical_json, parse_canonical
+from ml_platform.core.digests import canonical_json
 from ml_platform.core.errors import ArtifactCorrupt, PlatformError
 from ml_platform.profiles.profile import BINS, MIN_ROWS
 from ml_platform.stats.divergence import quantile_edges
@@ -60,15 +61,16 @@ class Golden:
             ArtifactCorrupt: the bytes are no golden rows.
         """
         try:
-            document = parse_canonical(raw)
+            document = json.loads(raw)
             rows = [[np.nan if value is None else value for value in row] for row in document["rows"]]
-            matrix, scores = np.array(rows, np.float32), np.array(document["scores"], np.float32)
-            known = document["format"] == GOLDEN_FORMAT and str(document["contract"]).startswith("sha256:")
-        except (KeyError, TypeError, ValueError, PlatformError) as error:
+            golden = cls(document["contract"], np.array(rows, np.float32), np.array(document["scores"], np.float32))
+            whole = golden.matrix.ndim == 2 and golden.scores.shape == golden.matrix.shape[:1] and len(rows) > 0
+            known = whole and golden.to_bytes() == raw
+        except (KeyError, TypeError, ValueError, OverflowError, PlatformError) as error:
             raise _unreadable() from error
-        if not known or matrix.ndim != 2 or scores.shape != matrix.shape[:1] or not len(scores):
+        if not known:
             raise _unreadable()
-        return cls(document["contract"], matrix, scores)
+        return golden
 
     def same_scores(self, scores: npt.NDArray[np.float32]) -> bool:
         """Whether these are the recorded scores, bit by bit."""
@@ -135,8 +137,11 @@ def _numbers(item: ResolvedField, edges: Sequence[float]) -> list[float]:
     else:
         found = [-100.0, -1.0, 0.0, 0.5, 1.0, 10.0, 100.0, 10_000.0]
     low, high = item.range or (None, None)
-    if item.on_range == "reject":
+    if item.on_range != "flag":
         found = [value for value in found if (low is None or value >= low) and (high is None or value <= high)]
+    elif low is not None or high is not None:
+        found += [low - 1.0] if low is not None else []
+        found += [high + 1.0] if high is not None else []
     found += [bound for bound in (low, high) if bound is not None]
     return found
 

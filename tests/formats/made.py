@@ -29,11 +29,15 @@ from ml_platform.datasets.leaves import (
 from ml_platform.lifecycle.requesting import Candidate, _key
 from ml_platform.lifecycle.training import TrainedModel
 from ml_platform.profiles import ReferenceProfile
+from ml_platform.serving.declaration import Serving
+from ml_platform.serving.triton import Served
+from ml_platform.serving.triton.repository import Tensor
 from ml_platform.training import Absent, CodeState, Decline
 from ml_platform.training.artifact import artifact_digest, store_artifact
 from ml_platform.training.evaluation import EvaluationSubject, evaluate
 from ml_platform.training.evaluation_table import EvaluationTable
 from ml_platform.training.gates import at_least
+from ml_platform.training.golden import Golden
 from ml_platform.training.run_record import RUN_RECORD_ITEMS, RunRecord
 from ml_platform.training.verdict import BaselineRef, GateContext
 from tests.formats.declared import MODEL, text
@@ -160,6 +164,18 @@ REQUEST = Candidate(
 )
 
 
+def served() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = (Tensor("loan_id", "INT64", optional=True), Tensor("dti", "FP64", optional=True))
+        Served(Serving(), (inputs,)).write(Path(folder), "credit_risk")
+        return Served.path(Path(folder), "credit_risk").read_text()
+
+
+def golden() -> str:
+    matrix = np.array([[0.5, 2.0], [np.nan, 0.0]], np.float32)
+    return Golden(ZERO, matrix, np.array([0.25, 0.1], np.float32)).to_bytes().decode()
+
+
 def candidate_key() -> str:
     return _key(MODEL, datetime(2010, 1, 1, tzinfo=UTC), {"outcomes": 4, "applications": 3}, CODE, ZERO)
 
@@ -180,6 +196,8 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "category/1": lambda: keyed(ZERO.encode(), "ml-platform/category/1", ("text", "term"), ("text", "36")).hex()[:32],
     "artifact/1": listing,
     "artifact/1 digest": lambda: artifact_digest(PARTS),
+    "golden/1": golden,
+    "served/1": served,
     "decision/1": lambda: Decline(above=0.06, reasons={"dti": "Debt too high"}).to_bytes().decode(),
     "run-record/1": run_record,
     "evaluation-table/1 digest": lambda: table().digest,
