@@ -43,12 +43,14 @@ def serve(
     exactly the routed versions. With `--json` each start prints one object with the ports.
     """
     from ml_platform import lifecycle
+    from ml_platform.core.settings import load_settings
 
-    platform = session.platform()
+    settings_file = session.settings_file()
+    settings = load_settings(settings_file)
     declared = session.models(models)
 
     def ready(boot: Boot) -> None:
-        where = host or platform.settings.serving.host
+        where = host or settings.serving.host
         document = {
             "http": f"http://{where}:{boot.http_port}",
             "grpc": f"{where}:{boot.grpc_port}",
@@ -65,7 +67,7 @@ def serve(
     with termination_as_interrupt():
         try:
             lifecycle.serve(
-                platform,
+                settings_file,
                 declared,
                 ready=ready,
                 say=session.screen.remark,

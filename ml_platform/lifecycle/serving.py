@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ml_platform.core.clock import parse_utc
-from ml_platform.core.errors import ContractViolation, NotFound, PlatformError, Tampered
+from ml_platform.core.errors import ContractViolation, NotFound, PlatformError
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.rows import micros
+from ml_platform.core.settings import load_settings
 from ml_platform.model import Model
 from ml_platform.platform import Platform
-from ml_platform.registry.route import open_route
+from ml_platform.registry.routefile import RouteFile
 from ml_platform.serving.declaration import Serving
 from ml_platform.serving.triton.boot import Boot
 from ml_platform.serving.triton.client import TritonClient
@@ -25,7 +26,7 @@ from ml_platform.serving.triton.repository import NULL_SUFFIX, router_model_name
 from ml_platform.serving.triton.supervisor import Supervisor, Wanted
 from ml_platform.training.artifact import load_artifact
 
-__all__ = ["TritonServing", "predict", "routed_versions", "serve"]
+__all__ = ["TritonServing", "predict", "serve"]
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,8 @@ class TritonServing:
             Pusher(self.root, self.objects, boot, client).retire(version_model_name(model, version))
 
 
-def routed_versions(root: Path, model: str, service_key: str) -> Wanted:
-    """Every version that the signed route of a model names: arms and allowed rollbacks; empty without a route.
-
-    Raises:
-        Tampered: the file is no route of this platform.
-    """
-    try:
-        raw = (root / "serving" / "routes" / model / "route.json").read_bytes()
-    except FileNotFoundError:
-        return {}
-    return dict(open_route(raw, service_key).route.named)
-
-
 def serve(
-    platform: Platform,
+    settings_file: Path,
     models: Mapping[str, Model],
     *,
     ready: Callable[[Boot], None],
@@ -100,8 +88,10 @@ def serve(
 ) -> None:
     """Runs the server of a root with all routed versions of these models, until it is interrupted.
 
+    It needs neither registry nor network: routes are signed files.
+
     Args:
-        platform: the root.
+        settings_file: the root's.
         models: the declared models; those without a route are served as soon as they get one.
         ready: called after each start, when the routed versions answer.
         say: told what happens.
@@ -109,43 +99,49 @@ def serve(
 
     Raises:
         Conflict: a server runs for this root already.
-        SettingsError: the server is not installed.
+        SettingsError: the settings cannot be used, or the server is not installed.
         ServerUnavailable: it does not start.
     """
-    genesis = platform.registry.state().genesis
-    if genesis is None:
-        raise NotFound("The registry has no genesis.", field="registry", next_step="Restore it from a backup.")
-    routes = _Routes(platform.root, genesis.service_key, say)
+    settings = load_settings(settings_file)
     given = {name: value for name, value in addresses.items() if value is not None}
     Supervisor(
-        root=platform.root,
-        settings_file=platform.root / "settings.toml",
-        objects=platform.objects,
-        addresses=replace(platform.settings.serving, **given),
+        root=settings.root,
+        settings_file=settings_file,
+        objects=ObjectStore(settings.objects),
+        addresses=replace(settings.serving, **given),
         serving={name: model.serving for name, model in models.items()},
-        routed=routes.of,
+        routed=_Routes(settings.root, say).of,
         say=say,
     ).run(ready)
 
 
 @dataclass
 class _Routes:
-    """Routes as the supervisor sees them: a file that is none of ours is said once, and the last good one stands."""
+    """Routes as the supervisor sees them: a file that does not count is said once, and the last good one stands."""
 
     root: Path
-    service_key: str
     say: Callable[[str], None]
-    _last: dict[str, Wanted] = field(default_factory=dict)
+    _files: dict[str, RouteFile] = field(default_factory=dict)
     _said: dict[str, str] = field(default_factory=dict)
 
     def of(self, model: str) -> Wanted:
         try:
-            self._last[model] = routed_versions(self.root, model, self.service_key)
-        except Tampered as error:
-            if self._said.get(model) != error.what:
-                self._said[model] = error.what
-                self.say(f"the route of {model} is ignored: {error}")
-        return self._last.get(model, {})
+            if model not in self._files:
+                self._files[model] = RouteFile.of(self.root, model)
+            routed = self._files[model].current()
+        except NotFound:
+            return {}
+        except PlatformError as error:
+            self._remark(model, str(error))
+            return {}
+        if routed.refused is not None:
+            self._remark(model, routed.refused.what)
+        return dict(routed.versions)
+
+    def _remark(self, model: str, what: str) -> None:
+        if self._said.get(model) != what:
+            self._said[model] = what
+            self.say(f"a route file of {model} is not followed: {what}")
 
 
 def predict(root: Path, model: str, values: Mapping[str, Any]) -> dict[str, Any]:
