@@ -11,7 +11,19 @@ from typing import Annotated, Any
 
 import typer
 
-from ml_platform.cli import adopting, building, evidence, features, keys, reading, roots, sealing, serving, stages
+from ml_platform.cli import (
+    adopting,
+    building,
+    evidence,
+    features,
+    keys,
+    monitoring,
+    reading,
+    roots,
+    sealing,
+    serving,
+    stages,
+)
 from ml_platform.cli.frame import new_app
 from ml_platform.cli.problems import UNEXPECTED, Problem, report
 
@@ -44,10 +56,11 @@ def _start(
         typer.echo(context.get_help())
 
 
-for module in (roots, building, adopting, stages, reading, evidence, sealing, serving):
+for module in (roots, building, adopting, stages, reading, evidence, sealing, serving, monitoring):
     module.commands.attach(app)
 app.add_typer(keys.group, name="keys")
 app.add_typer(features.group, name="features")
+app.add_typer(monitoring.group, name="alerts")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ genesis, not here: a settings file can be edited, genesis cannot.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,7 +19,18 @@ from ml_platform.core.errors import SettingsError
 __all__ = ["ENVIRONMENT_VARIABLE", "ServingSettings", "Settings", "load_settings", "settings_path"]
 
 ENVIRONMENT_VARIABLE: Final = "ML_PLATFORM_SETTINGS"
-_KNOWN: Final = {"kind", "lake", "objects", "registry", "unavailable", "launcher", "image_digest", "serving", "online"}
+_KNOWN: Final = {
+    "kind",
+    "lake",
+    "objects",
+    "registry",
+    "unavailable",
+    "launcher",
+    "image_digest",
+    "serving",
+    "online",
+    "alerts",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Settings:
 
     ``unavailable`` maps a protected attribute to the written reason why there is no data for it here; it lands in
     evaluations and in what approvers sign. ``launcher`` is the principal under which jobs of this root run.
+    ``alerts`` maps a route's name to its ``kind``, ``least`` severity and ``url``.
     """
 
     root: Path
@@ -52,6 +65,7 @@ class Settings:
     image_digest: str | None = None
     serving: ServingSettings = field(default_factory=ServingSettings)
     online: str = ""
+    alerts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def settings_path(root: Path | None, environ: Mapping[str, str] | None = None) -> Path:
@@ -105,6 +119,7 @@ def load_settings(path: Path) -> Settings:
         image_digest=_text(document, "image_digest", "-") if "image_digest" in document else None,
         serving=_serving(document.get("serving", {})),
         online=_text(document, "online", f"sqlite:///{root / 'online' / 'features.sqlite'}"),
+        alerts=_alerts(document.get("alerts", {})),
     )
 
 
@@ -150,3 +165,33 @@ def _serving(value: object) -> ServingSettings:
             raise SettingsError("This is no port.", field=f"serving.{name}", next_step="Use 0 (free) to 65535.")
     _text(value, "host", "-")
     return ServingSettings(**value)
+
+
+_ALERT_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "kind": ("log", "webhook", "slack", "pagerduty"),
+    "least": ("P0", "P1", "P2", "P3"),
+}
+_ALERT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def _alerts(value: object) -> dict[str, dict[str, str]]:
+    if not isinstance(value, dict) or not all(isinstance(route, dict) for route in value.values()):
+        raise SettingsError(
+            "Each alert route is a table.", field="alerts", next_step='Write [alerts.oncall] kind = "webhook".'
+        )
+    for name, route in value.items():
+        if not _ALERT_NAME.fullmatch(name) or "kind" not in route or set(route) - {"kind", "least", "url"}:
+            raise SettingsError(
+                "An alert route has a lower-case name, a kind, and perhaps least and url.",
+                field=f"alerts.{name}",
+                next_step='Write [alerts.oncall] kind = "webhook"; its address may be in secrets/alerts_oncall.',
+            )
+        for item, choices in _ALERT_CHOICES.items():
+            if route.get(item, choices[0]) not in choices:
+                raise SettingsError(
+                    "The alert route names something unknown.",
+                    field=f"alerts.{name}.{item}",
+                    next_step=f"Choose one of {', '.join(choices)}.",
+                )
+        _text(route, "url", "-")
+    return {name: dict(route) for name, route in value.items()}

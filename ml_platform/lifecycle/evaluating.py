@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ from ml_platform.training import (
 )
 from ml_platform.training.artifact import ONNX_PART
 
-__all__ = ["EvaluationResult", "evaluate_candidate", "read_evaluated"]
+__all__ = ["EvaluationResult", "attribute_groups", "evaluate_candidate", "read_evaluated"]
 
 NAMESPACE = "evaluation@ml-platform"
 
@@ -107,7 +108,7 @@ def evaluate_candidate(platform: Platform, model: Model, key: str) -> Evaluation
         score=OnnxModel(artifact.part(ONNX_PART)).scores(matrix),
         native_score=model.trainer.predict(artifact.part(model.trainer.native_part), matrix),
         label=test.rows.column(model.label.column).to_numpy()[kept],
-        groups=_groups(platform, model, candidate, test.rows.take(pa.array(kept, pa.int64()))),
+        groups=attribute_groups(platform, model, candidate.as_of, test.rows.take(pa.array(kept, pa.int64()))),
         baseline_score=None if baseline is None else baseline.scores(platform, model, candidate, test)[kept],
     )
     document = evaluate(
@@ -216,10 +217,12 @@ def _available(platform: Platform, attribute: Attribute) -> bool:
     )
 
 
-def _groups(platform: Platform, model: Model, candidate: Candidate, rows: pa.Table) -> dict[str, Sequence[str | None]]:
-    """Each row's group by protected attribute, as known at the as-of time; joined here and nowhere else."""
+def attribute_groups(
+    platform: Platform, model: Model, as_of: datetime, rows: pa.Table
+) -> dict[str, Sequence[str | None]]:
+    """Each row's group by protected attribute, as known at a time; joined here and nowhere else."""
     groups: dict[str, Sequence[str | None]] = {}
-    until = micros(candidate.as_of)
+    until = micros(as_of)
     for attribute in model.protected:
         if not _available(platform, attribute):
             continue

@@ -22,7 +22,18 @@ from ml_platform.core.digests import canonical_json, document_digest, keyed
 from ml_platform.core.errors import DataError, SchemaMismatch
 from ml_platform.stats import divergence
 
-__all__ = ["MIN_ROWS", "PROFILE_FORMAT", "CategoryProfile", "NumberProfile", "ReferenceProfile", "psi", "score_psi"]
+__all__ = [
+    "MIN_ROWS",
+    "PROFILE_FORMAT",
+    "CategoryProfile",
+    "NumberProfile",
+    "ReferenceProfile",
+    "category_counts",
+    "column_of",
+    "hashed_category",
+    "psi",
+    "score_psi",
+]
 
 PROFILE_FORMAT: Final = "ml-platform/profile/1"
 MIN_ROWS: Final = 10
@@ -221,7 +232,7 @@ def psi(reference: ReferenceProfile, window: pa.Table) -> dict[str, float]:
     return {
         name: profile.psi(_numbers(window, name))
         if isinstance(profile, NumberProfile)
-        else profile.psi(*_categories(window, name, public=profile.public, key=reference.inputs_digest))
+        else profile.psi(*category_counts(window, name, public=profile.public, key=reference.inputs_digest))
         for name, profile in reference.fields.items()
     }
 
@@ -245,26 +256,29 @@ def _as_model_sees(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return values.astype(np.float32).astype(np.float64)
 
 
-def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any]:
+def column_of(table: pa.Table, name: str) -> pa.ChunkedArray[Any]:
+    """A profiled column; raises `SchemaMismatch` where it is missing."""
     if name not in table.column_names:
         raise SchemaMismatch("A profiled column is missing.", field=name, next_step="Deliver it.")
     return table.column(name)
 
 
 def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    values, null = float64_and_null(_column(table, name))
+    values, null = float64_and_null(column_of(table, name))
     return np.where(null, np.nan, _as_model_sees(values))
 
 
-def _categories(table: pa.Table, name: str, *, public: bool, key: str) -> tuple[dict[str, int], int]:
-    column = category_texts(_column(table, name))
+def category_counts(table: pa.Table, name: str, *, public: bool, key: str) -> tuple[dict[str, int], int]:
+    """Rows a category, named as the profile whose inputs digest is ``key`` names them, and rows without a value."""
+    column = category_texts(column_of(table, name))
     tally: Any = column.value_counts()
     counted = {item["values"]: item["counts"] for item in tally.to_pylist()}
     nulls = counted.pop(None, 0)
-    return {text if public else _hashed(key, name, text): count for text, count in counted.items()}, nulls
+    return {text if public else hashed_category(key, name, text): count for text, count in counted.items()}, nulls
 
 
-def _hashed(key: str, field: str, text: str) -> str:
+def hashed_category(key: str, field: str, text: str) -> str:
+    """The name of a category in a profile whose inputs digest is ``key``, where the field is not public."""
     raw = keyed(key.encode(), "ml-platform/category/1", ("text", field), ("text", text))
     return raw.hex()[:_HASH_CHARACTERS]
 
@@ -272,7 +286,7 @@ def _hashed(key: str, field: str, text: str) -> str:
 def _profile(table: pa.Table, field: ProfiledField, key: str) -> NumberProfile | CategoryProfile:
     if field.kind == "number":
         return NumberProfile.of(_numbers(table, field.name))
-    counts, nulls = _categories(table, field.name, public=field.public, key=key)
+    counts, nulls = category_counts(table, field.name, public=field.public, key=key)
     named = {name: count for name, count in sorted(counts.items()) if count >= MIN_ROWS}
     other = sum(counts.values()) - sum(named.values())
     return CategoryProfile(table.num_rows, nulls, field.public, named, other)

@@ -8,9 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ml_platform.core.errors import DataError, NotEnoughData
-from ml_platform.stats.inputs import Floats, counts, finite, vector, whole
+from ml_platform.stats.chi_square import chi_square_quantile
+from ml_platform.stats.inputs import Floats, counts, finite, generator, vector, whole
 
-__all__ = ["BinCounts", "bin_counts", "js_divergence", "kl_divergence", "psi", "quantile_edges"]
+__all__ = ["BinCounts", "bin_counts", "js_divergence", "kl_divergence", "psi", "psi_noise", "quantile_edges"]
+
+_COCHRAN = 5  # expected rows a bin from which the chi-square limit holds
+_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,67 @@ def psi(expected_counts: npt.ArrayLike, actual_counts: npt.ArrayLike, smoothing:
     return float(np.sum((a[held] - e[held]) * np.log(a[held] / e[held])))
 
 
+def psi_noise(
+    expected_counts: npt.ArrayLike,
+    actual_counts: npt.ArrayLike,
+    *,
+    level: float = 0.999,
+    smoothing: float = 0.5,
+    seed: int = 0,
+) -> float:
+    """The PSI that two samples of these sizes from one population stay below with probability ``level``.
+
+    A PSI above a fixed limit, but not above this, says nothing. Without a shift PSI / (1 / n + 1 / m) is chi-square
+    with bins − 1 degrees of freedom; that limit holds where every bin expects five rows on both sides (Cochran). With
+    rarer bins, where smoothing and discreteness matter, both samples are drawn 200 times from the pooled shares, and a
+    scaled chi-square with the mean and the variance of their PSI gives the bound (Satterthwaite).
+
+    Sources: B. Yurdakul (2018), Statistical Properties of PSI, 3.3; W. G. Cochran (1952), Annals of Mathematical
+    Statistics 23:315; F. E. Satterthwaite (1946), Biometrics Bulletin 2:110.
+
+    >>> round(psi_noise([100] * 10, [100] * 10), 3)
+    0.056
+
+    Args:
+        expected_counts: rows a bin of the reference.
+        actual_counts: rows a bin of the window, same bins.
+        level: probability of staying below.
+        smoothing: as for ``psi``.
+        seed: of the draws.
+
+    Raises:
+        NotEnoughData: nothing was counted on one side.
+        DataError: lengths differ, negative or NaN counts; a level outside (0, 1).
+    """
+    e, a = _aligned(expected_counts, actual_counts, "expected_counts", "actual_counts")
+    held = e + a > 0
+    e, a = e[held], a[held]
+    n, m = e.sum(), a.sum()
+    if e.size == 1:
+        return 0.0
+    pooled = (e + a) / (n + m)
+    if pooled.min() * min(n, m) >= _COCHRAN:
+        return chi_square_quantile(e.size - 1, level) * float(1 / n + 1 / m)
+    random = generator(seed)
+    drawn = _psi_rows(random.multinomial(int(n), pooled, _DRAWS), random.multinomial(int(m), pooled, _DRAWS), smoothing)
+    mean, variance = float(drawn.mean()), float(drawn.var(ddof=1))
+    if variance == 0:
+        return mean
+    return variance / (2 * mean) * chi_square_quantile(2 * mean * mean / variance, level)
+
+
+def _psi_rows(expected: npt.NDArray[np.int64], actual: npt.NDArray[np.int64], smoothing: float) -> Floats:
+    """The PSI of each row of counts; a bin that a row has on neither side counts for nothing there."""
+    held = expected + actual > 0
+    bins = held.sum(axis=1, keepdims=True)
+    e, a = (
+        (counted + smoothing) / (counted.sum(axis=1, keepdims=True) + smoothing * bins)
+        for counted in (expected, actual)
+    )
+    rows: Floats = np.where(held, (a - e) * np.log(a / e), 0.0).sum(axis=1)
+    return rows
+
+
 def kl_divergence(p_counts: npt.ArrayLike, q_counts: npt.ArrayLike, smoothing: float = 0.5) -> float:
     """The Kullback-Leibler divergence of q from p, sum p ln(p / q), in nats; smoothed as ``psi`` is.
 
@@ -82,13 +147,18 @@ def js_divergence(p_counts: npt.ArrayLike, q_counts: npt.ArrayLike) -> float:
 def _shares(
     first: npt.ArrayLike, second: npt.ArrayLike, smoothing: float, first_field: str, second_field: str
 ) -> tuple[Floats, Floats]:
-    one, other = counts(first, first_field), counts(second, second_field)
-    if one.size != other.size:
-        raise DataError("The counts differ in length.", field=second_field, next_step="Count over the same bins.")
+    one, other = _aligned(first, second, first_field, second_field)
     if not 0 <= smoothing < np.inf:
         raise DataError("The smoothing is negative or not finite.", field="smoothing", next_step="Pass 0.5.")
     one, other = one + smoothing, other + smoothing
     return one / one.sum(), other / other.sum()
+
+
+def _aligned(first: npt.ArrayLike, second: npt.ArrayLike, first_field: str, second_field: str) -> tuple[Floats, Floats]:
+    one, other = counts(first, first_field), counts(second, second_field)
+    if one.size != other.size:
+        raise DataError("The counts differ in length.", field=second_field, next_step="Count over the same bins.")
+    return one, other
 
 
 def _refuse_infinite(bins: npt.NDArray[np.bool_], field: str) -> None:

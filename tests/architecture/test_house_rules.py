@@ -30,11 +30,13 @@ VENDORS: dict[str, set[str]] = {
     "triton_python_backend_utils": {"serving/triton"},
     "tritonclient": {"serving/triton"},
     "whylogs": {"profiles/whylogs.py"},
+    "whylogs_sketching": {"profiles/whylogs.py"},
 }
 HEAVY = {
     "torch",
     "lightgbm",
     "whylogs",
+    "whylogs_sketching",
     "mlflow",
     "onnxruntime",
     "onnx",
