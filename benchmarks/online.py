@@ -1,0 +1,212 @@
+"""Routed online inference against the version's own executor called directly, and against a FastAPI written by hand.
+
+    python benchmarks/online.py [--seconds 4] [--repeat 3] [--json]
+
+One row a request, 24 features, 200 trees of 31 leaves, one process a model, on loopback; ``wrk`` (Debian package)
+sends, from the same machine. ``direct`` is the version's own Triton model, called with the 24 features as float32
+tensors: no contract, no route, no record. ``routed`` is the router, called with the same 24 features (float64, as
+clients have them), entity key and request time: contract, route, durable record before each answer. Both get KServe
+V2 with binary tensors. ``fastapi`` is what a team writes by hand: uvicorn, one process, one LightGBM thread, JSON,
+no contract and no record; it is compared with ``routed-json``, the same JSON numbers sent to the router.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from _serving_root import FEATURES, MODEL, make_parts, make_root, rows, v2_body  # isort: skip
+import _wrk  # isort: skip
+
+CONCURRENCIES = (1, 16, 64)
+BODIES = 256
+FASTAPI = '''
+import sys
+
+import lightgbm
+import numpy as np
+import uvicorn
+from fastapi import FastAPI, Request
+
+model = lightgbm.Booster(model_file=sys.argv[1])
+names = sys.argv[3].split(",")
+app = FastAPI()
+
+
+@app.post("/predict")
+async def predict(request: Request):
+    row = await request.json()
+    score = model.predict(np.array([[row[name] for name in names]]), num_threads=1)[0]
+    return {"score": float(score)}
+
+
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
+'''
+
+
+def fastapi(folder: Path, native: bytes, seconds: int, repeat: int) -> dict[int, list[_wrk.Measured]]:
+    (folder / "model.txt").write_bytes(native)
+    (folder / "service.py").write_text(FASTAPI)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, "service.py", "model.txt", str(port), ",".join(FEATURES)]
+    process = subprocess.Popen(command, cwd=folder)
+    try:
+        wait_for(port)
+        bodies = [json.dumps(dict(zip(FEATURES, row, strict=True))).encode() for row in rows(BODIES).tolist()]
+        headers = {"Content-Type": "application/json"}
+        return measured(f"http://127.0.0.1:{port}", "/predict", bodies, headers, seconds, repeat)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("the FastAPI service did not start")
+
+
+def measured(url, path, bodies, headers, seconds, repeat) -> dict[int, list[_wrk.Measured]]:
+    _wrk.run(url, path, bodies, headers, 4, 1)  # warm
+    return {
+        count: [_wrk.run(url, path, bodies, headers, count, seconds) for _ in range(repeat)] for count in CONCURRENCIES
+    }
+
+
+def direct_bodies(parameters: dict[str, str]) -> tuple[list[bytes], dict[str, str]]:
+    made = [
+        v2_body({name: np.array([[value]], np.float32) for name, value in zip(FEATURES, row, strict=True)}, parameters)
+        for row in rows(BODIES)
+    ]
+    return _same_header(made)
+
+
+def routed_bodies() -> tuple[list[bytes], dict[str, str]]:
+    now = time.time_ns() // 1000 - 60_000_000
+    made = []
+    for number, row in enumerate(rows(BODIES)):
+        tensors = {"row_id": np.array([[number]]), "at": np.array([[now]])}
+        tensors |= {name: np.array([[value]]) for name, value in zip(FEATURES, row, strict=True)}
+        made.append(v2_body(tensors))
+    return _same_header(made)
+
+
+def _same_header(made: list[tuple[bytes, int]]) -> tuple[list[bytes], dict[str, str]]:
+    (length,) = {length for _, length in made}
+    return [body for body, _ in made], {"Inference-Header-Content-Length": str(length)}
+
+
+def json_bodies() -> tuple[list[bytes], dict[str, str]]:
+    now = time.time_ns() // 1000 - 60_000_000
+    bodies = []
+    for number, row in enumerate(rows(BODIES).tolist()):
+        inputs = [("row_id", "INT64", number), ("at", "INT64", now)]
+        inputs += [(name, "FP64", value) for name, value in zip(FEATURES, row, strict=True)]
+        tensors = [{"name": n, "datatype": d, "shape": [1, 1], "data": [v]} for n, d, v in inputs]
+        bodies.append(json.dumps({"inputs": tensors}, separators=(",", ":")).encode())
+    return bodies, {"Content-Type": "application/json"}
+
+
+def serve(folder: Path, parts: dict[str, bytes], executor: str, seconds: int, repeat: int, what: list[str]):
+    from ml_platform.core.objects import ObjectStore
+    from ml_platform.serving.declaration import Serving
+    from ml_platform.serving.triton import Pusher, Server, TritonClient
+
+    root = make_root(folder, {1: parts}, primary=1)
+    serving = Serving(executor=executor)
+    found = {}
+    with Server.start(root.folder, root.settings_file) as server, TritonClient(server.boot) as client:
+        pusher = Pusher(root.folder, ObjectStore(root.folder / "store"), server.boot, client)
+        pusher.version(MODEL, 1, root.artifacts[1], serving)
+        pusher.router(MODEL, [contract_of(parts)], serving)
+        url = f"http://127.0.0.1:{server.boot.http_port}"
+        for name in what:
+            bodies, headers = {
+                "direct": lambda: direct_bodies(server.boot.parameters),
+                "routed": routed_bodies,
+                "routed-json": json_bodies,
+            }[name]()
+            model = f"{MODEL}.v1" if name == "direct" else MODEL
+            found[name] = measured(url, f"/v2/models/{model}/infer", bodies, headers, seconds, repeat)
+    configs = {path.parent.name: path.read_text() for path in (root.folder / "triton").glob("*/config.pbtxt")}
+    return found, configs
+
+
+def contract_of(parts: dict[str, bytes]):
+    from ml_platform.training.artifact import make_artifact
+
+    return make_artifact(parts).contract
+
+
+def median(runs: list[_wrk.Measured], field: str) -> float:
+    return statistics.median(getattr(one, field) for one in runs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--configs", action="store_true", help="print the Triton configurations in full")
+    given = parser.parse_args()
+    if not _wrk.installed():
+        raise SystemExit("wrk is not installed (Debian package wrk)")
+    results: dict[str, dict[int, list[_wrk.Measured]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        parts = make_parts()
+        results["fastapi"] = fastapi(Path(name), parts["model.txt"], given.seconds, given.repeat)
+        for executor in ("in_process", "triton"):
+            found, configs = serve(
+                Path(name) / executor, parts, executor, given.seconds, given.repeat, ["direct", "routed", "routed-json"]
+            )
+            results |= {f"{one} ({executor})": runs for one, runs in found.items()}
+            if given.configs:
+                for model, text in configs.items():
+                    print(f"# {executor}: {model}\n{text}")
+    table = {
+        name: {
+            count: {field: median(of, field) for field in ("rate", "p50_ms", "p99_ms", "failed")}
+            for count, of in runs.items()
+        }
+        for name, runs in results.items()
+    }
+    if given.json:
+        print(json.dumps(table))
+        return
+    print(f"{'':<26} " + "  ".join(f"{'req/s':>7} {'p50':>6} {'p99':>6} @{count:<3}" for count in CONCURRENCIES))
+    for name, row in table.items():
+        cells = (f"{one['rate']:7.0f} {one['p50_ms']:6.2f} {one['p99_ms']:6.2f}     " for one in row.values())
+        failed = sum(one["failed"] for one in row.values())
+        print(f"{name:<26} " + "  ".join(cells) + (f"  {failed:.0f} NOT ANSWERED" if failed else ""))
+    for executor in ("in_process", "triton"):
+        direct, routed = table[f"direct ({executor})"], table[f"routed ({executor})"]
+        more = routed[1]["p50_ms"] - direct[1]["p50_ms"]
+        ratios = {count: routed[count]["rate"] / direct[count]["rate"] for count in (16, 64)}
+        by_hand = {
+            count: table[f"routed-json ({executor})"][count]["rate"] / table["fastapi"][count]["rate"]
+            for count in (16, 64)
+        }
+        print(
+            f"{executor}: p50 {more:+.2f} ms at 1 (reach <= 0.5); direct x {ratios[16]:.2f} at 16 (>= 0.8), "
+            f"x {ratios[64]:.2f} at 64 (>= 0.95); FastAPI x {by_hand[16]:.2f} at 16, x {by_hand[64]:.2f} at 64 (>= 1)"
+        )
+
+
+if __name__ == "__main__":
+    main()
