@@ -138,6 +138,7 @@ def score(
     with session.screen.step(f"scoring {partition}") as note:
         made = score_partition(platform, declared, partition)
         counts = f"{count(made.accepted)} decided, {count(made.refused)} refused, {count(made.flagged)} flagged"
+        counts += f", {count(made.already_decided)} decided online before" if made.already_decided else ""
         note(f"nothing to do, it was complete before: {counts}" if before else counts)
     document = {**made.to_json(), "complete_before": before}
     done = [Line("Nothing was done: this partition was complete before. What follows is what it holds.")]

@@ -53,6 +53,8 @@ def _decision(prediction: Document, batch: Document | None) -> list[Block]:
     if batch is not None:
         counts = ", ".join(f"{count(batch[name])} {name}" for name in ("accepted", "declined", "flagged", "refused"))
         fields.append(("partition", f"{batch['partition']}, revision {batch['revision']}: {counts}"))
+        if batch["already_decided"]:
+            fields.append(("left out there", f"{count(batch['already_decided'])} requests that were decided online"))
         fields += [
             ("scored again", f"revision {one['revision']} by version {one['version']}, {value(one['reason'])}")
             for one in batch["scored_again"]

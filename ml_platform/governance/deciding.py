@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pyarrow.dataset as ds
 
-from ml_platform.core.clock import format_utc
+from ml_platform.core.clock import format_utc, parse_utc
 from ml_platform.core.contract import Contract, ResolvedField
 from ml_platform.core.errors import NotFound, Tampered
+from ml_platform.core.rows import utc
 from ml_platform.governance.parts import Parts
+from ml_platform.governance.proving import NOT_YET_PROVEN
 from ml_platform.governance.reading import shown_float
 from ml_platform.serving import FoundRecord
 from ml_platform.serving.intent import marker_path, read_intent, read_result
+from ml_platform.serving.online_sealing import DECLARED_LAG_SECONDS
 from ml_platform.serving.tables import SEGMENTS, age_column, feature_column, key_column, output_column
+from ml_platform.serving.unsealed import UnsealedRecord
 from ml_platform.training import Decline
 
-__all__ = ["batch_section", "features_section", "prediction_section"]
+__all__ = ["Recorded", "batch_section", "features_section", "prediction_section", "recording_section"]
 
 _MICROSECONDS_A_DAY: Final = 86_400_000_000
 _REPLAYED: Final = "replayed, never served"
 
 
-def prediction_section(found: FoundRecord, contract: Contract, decision: Decline | None) -> dict[str, Any]:
+class Recorded(Protocol):
+    """A record as the tables hold it, sealed or not."""
+
+    @property
+    def prediction_id(self) -> str: ...
+
+    @property
+    def header(self) -> Mapping[str, Any]: ...
+
+    @property
+    def personal(self) -> Mapping[str, Any] | None: ...
+
+
+def prediction_section(found: Recorded, contract: Contract, decision: Decline | None) -> dict[str, Any]:
     """Who was decided about, when, and how."""
     header, personal = found.header, found.personal or {}
     outputs = {output.name: shown_float(personal[output_column(output.name)]) for output in contract.outputs}
@@ -49,13 +66,14 @@ def prediction_section(found: FoundRecord, contract: Contract, decision: Decline
         "contract": header["contract_digest"],
         "artifact": header["artifact_digest"],
         "supersedes": header["supersedes"],
+        "pair_of": header["pair_of"],
         "latency_us": header["latency_us"],
         "writer": header["writer"],
         "seq": header["seq"],
     }
 
 
-def features_section(found: FoundRecord, contract: Contract) -> list[dict[str, Any]]:
+def features_section(found: Recorded, contract: Contract) -> list[dict[str, Any]]:
     """Each feature as the model used it; a number is the float32 that went in, a category the value as received."""
     row = found.personal or {}
     flags: dict[str, list[str]] = {}
@@ -83,13 +101,13 @@ def _feature(item: ResolvedField, row: Mapping[str, Any], flags: list[str]) -> d
     return shown
 
 
-def batch_section(parts: Parts, found: FoundRecord) -> dict[str, Any] | None:
+def batch_section(parts: Parts, found: FoundRecord | UnsealedRecord) -> dict[str, Any] | None:
     """The partition that the record belongs to, its counts, and what scored it again; None for other modes.
 
     Raises:
         Tampered: the commit marker and the segment contradict each other.
     """
-    if found.header["mode"] != "batch":
+    if found.header["mode"] != "batch" or isinstance(found, UnsealedRecord):
         return None
     rows = parts.lake.read(SEGMENTS, columns=["marker"], where=ds.field("segment_id") == found.segment.id).to_pylist()
     partition, revision = _place(found, rows)
@@ -108,6 +126,7 @@ def batch_section(parts: Parts, found: FoundRecord) -> dict[str, Any] | None:
     return {
         "partition": partition,
         "revision": revision,
+        "already_decided": result.already_decided,
         "rows": result.rows,
         **marked,
         "flags": result.flags,
@@ -144,3 +163,22 @@ def _scored_again(parts: Parts, found: FoundRecord, partition: str, revision: in
             }
         )
     return later
+
+
+def recording_section(parts: Parts, found: Recorded, sealing_index: int | None) -> dict[str, Any]:
+    """When the record was sealed, and whether later than online records are promised to be.
+
+    Args:
+        parts: the root.
+        found: the record.
+        sealing_index: of the log's entry that seals it; None while there is none.
+    """
+    header, promised = found.header, DECLARED_LAG_SECONDS if found.header["mode"] == "online" else None
+    shown: dict[str, Any] = {"promised_within_seconds": promised}
+    if sealing_index is None:
+        return {**shown, "says": NOT_YET_PROVEN, "sealed_at": None, "lag_seconds": None, "late": None}
+    sealed_at = parts.registry.entry(sealing_index).recorded_at
+    lag = (parse_utc(sealed_at) - utc(header["recorded_at"])).total_seconds()
+    late = promised is not None and lag > promised
+    says = f"late-recorded: sealed {lag:.0f} s after it was recorded" if late else "sealed"
+    return {**shown, "says": says, "sealed_at": sealed_at, "lag_seconds": round(lag, 3), "late": late}

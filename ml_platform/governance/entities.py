@@ -10,11 +10,15 @@ from typing import Any, Final
 from ml_platform.core.clock import parse_utc
 from ml_platform.core.errors import SchemaMismatch
 from ml_platform.core.ids import id_bytes, id_time
-from ml_platform.core.rows import FieldType, utc
-from ml_platform.governance.contracts import request_view
+from ml_platform.core.rows import FieldType, encode_row, utc
+from ml_platform.governance.contracts import KnownContracts, request_view
 from ml_platform.governance.parts import Parts
 from ml_platform.serving import RecordReader
 from ml_platform.serving.lookup import Key
+from ml_platform.serving.online_tables import ONLINE_PARTITION
+from ml_platform.serving.scoring import quarantine_index
+from ml_platform.serving.unsealed import UnsealedRecords
+from ml_platform.serving.wal import WAL_FOLDER
 
 __all__ = ["Subject", "decision_in_force", "find_decisions", "find_refusals", "subject_of"]
 
@@ -81,16 +85,22 @@ def _typed(name: str, kind: str, value: object) -> tuple[FieldType, object]:
 
 
 def find_decisions(parts: Parts, model: str, keys: Mapping[str, object]) -> tuple[str, ...]:
-    """Ids of all decisions of a model about an entity, oldest first; none is an empty tuple.
+    """Ids of all decisions of a model about an entity, sealed or not, oldest first; none is an empty tuple.
 
     Raises:
         NotFound, SchemaMismatch: see ``subject_of``.
     """
     subject = subject_of(parts, model, keys)
+    # The logs first: what is sealed meanwhile is in the tables before it leaves them.
+    unsealed = _unsealed(parts).find_by_entity(model, subject.key)
     found = RecordReader(parts.lake, parts.objects).find_by_entity(
         parts.subjects, model=model, entity=subject.entity, personal=subject.personal, key=subject.key
     )
-    return tuple(found)
+    return tuple(sorted({*found, *(one.prediction_id for one in unsealed)}))
+
+
+def _unsealed(parts: Parts) -> UnsealedRecords:
+    return UnsealedRecords(parts.root / WAL_FOLDER, KnownContracts(parts))
 
 
 def decision_in_force(found: Sequence[str], at: datetime | None) -> str | None:
@@ -106,6 +116,15 @@ def find_refusals(parts: Parts, model: str, keys: Mapping[str, object], at: date
     The refused row's values are kept nowhere.
     """
     subject = subject_of(parts, model, keys)
-    return RecordReader(parts.lake, parts.objects).find_refusals(
+    seed = parts.subjects.find(subject.entity, b"")
+    if seed is None:
+        return []
+    index = quarantine_index(seed, model, encode_row([*subject.key, ("us", utc(at))]))
+    logged = [
+        {"partition": ONLINE_PARTITION, "version": one.version, "field": why.field, "rule": why.rule, "kind": why.kind}
+        for one in _unsealed(parts).find_refusals(model, index)
+        for why in one.refusals
+    ]
+    return logged or RecordReader(parts.lake, parts.objects).find_refusals(
         parts.subjects, model=model, entity=subject.entity, key=subject.key, at=utc(at)
     )

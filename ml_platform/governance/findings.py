@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_platform.registry import Report as LogReport
 from ml_platform.registry.report import EXIT_CODES, Grade
+from ml_platform.serving.unsealed import UnsealedCount
 
 __all__ = ["Counts", "Finding", "Report"]
 
@@ -45,6 +46,8 @@ class Counts:
     artifacts: int = 0
     definitions: int = 0
     evaluations: int = 0
+    asked_again: int = 0
+    unsealed: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,14 @@ class Report:
         log: the judgement of the log itself.
         counts: how much was looked at.
         deep: whether every score was computed again.
+        unsealed: what waits in write-ahead logs, by writer.
     """
 
     findings: tuple[Finding, ...]
     log: LogReport
     counts: Mapping[str, int] = field(hash=False)
     deep: bool = False
+    unsealed: tuple[UnsealedCount, ...] = ()
 
     @property
     def entries(self) -> int:
@@ -108,4 +113,5 @@ class Report:
             "deep": self.deep,
             "findings": [finding.to_json() for finding in self.findings],
             "open_writers": list(self.log.open_writers),
+            "unsealed": [asdict(one) for one in self.unsealed],
         }

@@ -16,12 +16,14 @@ from ml_platform.governance.parts import Parts
 from ml_platform.governance.reading import column_values, readable
 from ml_platform.governance.stored import StoredTables
 from ml_platform.serving import BatchResult
+from ml_platform.serving.decided import decided_count
 from ml_platform.serving.tables import ENTITIES, SEGMENTS, personal_table, predictions_table, quarantine_table
 
 __all__ = ["check_decisions", "check_indexes", "check_partitions"]
 
 _COUNTED: Final = ("accepted", "declined", "flagged", "refused")
 _MOST_NAMED: Final = 20
+_SHADOW: Final = "shadow"
 
 
 def check_partitions(
@@ -46,6 +48,7 @@ def check_partitions(
                 continue
             marked.add(str(result.segment_id))
             yield from _check_marker(tables, path, result, sealed)
+            yield from _check_decided(parts, path, result)
     for segment_id, entry in sealed.items():
         if str(entry["writer"]).startswith("batch-") and segment_id not in marked:
             yield Finding("incomplete", f"segment {segment_id}", "the commit marker of its partition", "There is none.")
@@ -66,6 +69,17 @@ def _check_marker(
         yield Finding("tampered", path, "accepted and refused rows that make up all rows", "They do not.")
     if result.refused:
         yield from _check_quarantine(tables, path, result)
+
+
+def _check_decided(parts: Parts, path: str, result: BatchResult) -> Iterator[Finding]:
+    """The rows that were left out because they had been decided online are as many as the marker says."""
+    try:
+        pinned = decided_count(parts.objects, result.model, result.partition, result.revision)
+    except PlatformError as error:
+        yield Finding("tampered", error.field or path, "the pinned rows that were decided online", error.what)
+        return
+    if pinned != result.already_decided:
+        yield Finding("tampered", path, f"{pinned} rows that were decided online", f"It says {result.already_decided}.")
 
 
 def _check_quarantine(tables: StoredTables, path: str, result: BatchResult) -> Iterator[Finding]:
@@ -116,12 +130,16 @@ def _not_indexed(tables: StoredTables, model: str, sealed: set[str], indexed: se
         yield Finding("tampered", f"{ENTITIES}, prediction {one}", "its row", "It cannot be found by its entity.")
 
 
-def check_decisions(tables: StoredTables, model: str, named: Collection[str] = ()) -> Iterator[Finding]:
+def check_decisions(tables: StoredTables, model: str, counts: Counts, named: Collection[str] = ()) -> Iterator[Finding]:
     """No id stands twice, and no row has two decisions of record of which none supersedes the other.
+
+    A client may ask twice for the same row, or ask for one that a batch has decided: its first decision is the one of
+    record, and the others are counted. A batch that decides what had been decided online before it is a finding.
 
     Args:
         tables: the root's tables.
         model: model name.
+        counts: what was looked at.
         named: ids that have a finding already; they count for nothing here.
     """
     if not tables.lake.exists(predictions_table(model)):
@@ -135,22 +153,38 @@ def check_decisions(tables: StoredTables, model: str, named: Collection[str] = (
     ids = column_values(headers, "prediction_id")
     headers = headers.filter(pa.array([one not in named for one in ids], pa.bool_()))
     yield from _doubled(headers, ["prediction_id"], "one record with this id", "The id stands twice.")
-    counting = _of_record(headers).select(["prediction_id"]).join(rows, "prediction_id", join_type="inner")
+    counting = _of_record(headers).select(["prediction_id", "mode", "recorded_at"])
+    counting = counting.join(rows, "prediction_id", join_type="inner")
     keys = [name for name in rows.column_names if name != "prediction_id"]
-    yield from _doubled(counting, keys, "one decision of record for its row", "The row has another one beside it.")
+    batch, online = counting.filter(pc.field("mode") == "batch"), counting.filter(pc.field("mode") != "batch")
+    yield from _doubled(batch, keys, "one decision of record for its row", "The row has another one beside it.")
+    if online.num_rows:
+        yield from _decided_before(batch, online, keys, counts)
+
+
+def _decided_before(batch: pa.Table, online: pa.Table, keys: list[str], counts: Counts) -> Iterator[Finding]:
+    first = online.group_by(keys).aggregate([("recorded_at", "min")])
+    counts.asked_again += online.num_rows - first.num_rows
+    both = batch.join(first, keys, join_type="inner")
+    before = both.filter(pc.field("recorded_at_min") < pc.field("recorded_at"))
+    counts.asked_again += both.num_rows - before.num_rows
+    for one in sorted(column_values(before, "prediction_id"))[:_MOST_NAMED]:
+        said = "The row had been decided online before this batch began."
+        yield Finding("tampered", f"prediction {one}", "one decision of record for its row", said)
 
 
 def _of_record(headers: pa.Table) -> pa.Table:
-    """Primary decisions of record that no other decision of record supersedes."""
+    """Decisions of record that no other decision of record supersedes."""
     columns = ("prediction_id", "decision_of_record", "role", "supersedes")
     rows = list(zip(*(column_values(headers, name) for name in columns), strict=True))
     replaced = {supersedes for _, decides, _, supersedes in rows if decides}
-    counts = [decides and role == "primary" and one not in replaced for one, decides, role, _ in rows]
+    # Every arm decides; a shadow never does.
+    counts = [decides and role != _SHADOW and one not in replaced for one, decides, role, _ in rows]
     return headers.filter(pa.array(counts, pa.bool_()))
 
 
 def _headers(tables: StoredTables, model: str) -> pa.Table:
-    columns = ["prediction_id", "decision_of_record", "role", "supersedes"]
+    columns = ["prediction_id", "decision_of_record", "role", "supersedes", "mode", "recorded_at"]
     return tables.read(predictions_table(model), columns=columns).combine_chunks()
 
 

@@ -17,10 +17,12 @@ from ml_platform.governance.trees import inclusion_path, tree_of
 from ml_platform.registry import InclusionProof
 from ml_platform.registry.notes import Checkpoint, Verifier, open_checkpoint
 from ml_platform.serving import FoundRecord
+from ml_platform.serving.record import SUBJECT_ROLE
 from ml_platform.serving.segment import tiles_path
 from ml_platform.serving.tables import header_from_row, leaf_from_rows, personal_table, section_from_row
+from ml_platform.serving.unsealed import UnsealedRecord
 
-__all__ = ["RecordProof", "prove_record"]
+__all__ = ["NOT_YET_PROVEN", "RecordProof", "UnsealedProof", "prove_record", "prove_unsealed"]
 
 NOT_YET_PROVEN = "recorded, not yet proven"
 PROVEN = "proven"
@@ -83,6 +85,46 @@ class RecordProof:
             },
             **_sealing_json(self.sealing, self.checkpoint),
         }
+
+
+@dataclass(frozen=True)
+class UnsealedProof:
+    """What can be shown about a record that only its writer's log holds: the leaf that it will have.
+
+    Attributes:
+        header: ``row/1`` bytes of the header, as logged.
+        commitment: 32 bytes.
+        leaf: 32 bytes, computed from the logged bytes.
+    """
+
+    header: bytes
+    commitment: bytes
+    leaf: bytes
+    sealing: None = None
+
+    @property
+    def status(self) -> str:
+        return NOT_YET_PROVEN
+
+    def to_json(self) -> dict[str, Any]:
+        """As that of a proven record, its later steps not yet there."""
+        says = "The leaf was computed from the bytes that the writer logged; nothing commits to them yet."
+        sections = [{"role": SUBJECT_ROLE, "commitment": self.commitment.hex()}]
+        leaf = {"header": self.header.hex(), "sections": sections, "hash": self.leaf.hex()}
+        absent = {"checked": False, "says": "The record is in no segment yet: recorded, not yet proven."}
+        return {
+            "status": self.status,
+            "checked": False,
+            "leaf": {"checked": True, "says": says, **leaf},
+            "segment": {**absent, "id": None},
+            **_sealing_json(None, None),
+        }
+
+
+def prove_unsealed(found: UnsealedRecord) -> UnsealedProof:
+    """The leaf of a record that is not sealed yet."""
+    logged = found.logged
+    return UnsealedProof(logged.raw_header, logged.commitment(), logged.leaf())
 
 
 def _sealing_json(sealing: InclusionProof | None, checkpoint: Checkpoint | None) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class SegmentCheck:
         """Names records whose header is gone: by their personal part, the entity index, or their place in the order."""
         present = set(column_values(headers, "prediction_id"))
         known = set(column_values(personal, "prediction_id")) | self._indexed(segment)
-        gone = sorted(known - present)
+        gone = sorted(known - present - self._elsewhere(segment))
         for one in gone[:missing]:
             yield _record(one, "a record in the table of predictions", "The record was deleted.")
         if missing > len(gone):
@@ -148,6 +148,16 @@ class SegmentCheck:
             yield Finding(
                 "tampered", where, f"{segment.size} records", f"{missing - len(gone)} were deleted or changed."
             )
+
+    def _elsewhere(self, segment: Segment) -> set[str]:
+        """Ids of other segments in the same range: those of writers that worked at the same time."""
+        ids, name = ds.field("prediction_id"), predictions_table(segment.model)
+        where = (ids >= segment.first_id) & (ids <= segment.last_id) & (ds.field("segment_id") != segment.id)
+        try:
+            found = readable(name, lambda: self.tables.read(name, columns=["prediction_id"], where=where))
+        except PlatformError:
+            return set()
+        return set(column_values(found, "prediction_id"))
 
     def _indexed(self, segment: Segment) -> set[str]:
         ids = ds.field("prediction_id")

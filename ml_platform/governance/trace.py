@@ -12,7 +12,14 @@ import pyarrow.compute as pc
 from ml_platform.core.clock import format_utc
 from ml_platform.core.errors import ApprovalInvalid, ArtifactCorrupt, NotFound, Tampered
 from ml_platform.core.ids import id_bytes, id_time
-from ml_platform.governance.deciding import batch_section, features_section, prediction_section
+from ml_platform.governance.contracts import KnownContracts
+from ml_platform.governance.deciding import (
+    Recorded,
+    batch_section,
+    features_section,
+    prediction_section,
+    recording_section,
+)
 from ml_platform.governance.entities import decision_in_force, find_decisions, find_refusals
 from ml_platform.governance.lineage import VersionEvidence
 from ml_platform.governance.parts import Parts
@@ -24,13 +31,17 @@ from ml_platform.governance.people import (
     stage_at,
     stage_history,
 )
-from ml_platform.governance.proving import prove_record
+from ml_platform.governance.proving import RecordProof, UnsealedProof, prove_record, prove_unsealed
 from ml_platform.governance.reading import optional_text, readable
+from ml_platform.governance.routing import route_section
 from ml_platform.registry import State, VersionState
 from ml_platform.registry.candidates import EVALUATION_NAMESPACE
 from ml_platform.registry.sshsig import verify
 from ml_platform.serving import FoundRecord, RecordReader
+from ml_platform.serving.online_tables import ONLINE_PARTITION
 from ml_platform.serving.tables import SEGMENTS
+from ml_platform.serving.unsealed import UnsealedRecord, UnsealedRecords
+from ml_platform.serving.wal import WAL_FOLDER
 from ml_platform.training import Artifact, load_artifact
 
 __all__ = ["TRACE_FORMAT", "Trace", "trace", "trace_entity"]
@@ -75,7 +86,7 @@ def trace(parts: Parts, prediction_id: str) -> Trace:
     """
     found = _find(parts, prediction_id)
     artifact, state = _artifact(parts, found), parts.registry.state()
-    proof = prove_record(parts, found, artifact.contract)
+    proof = _proof(parts, found, artifact)
     version = _deciding_version(state, found, artifact)
     contract, lineage = artifact.contract, VersionEvidence.load(parts, version)
     when, model = Instant.of(found.header), state.model(version.model)
@@ -84,6 +95,8 @@ def trace(parts: Parts, prediction_id: str) -> Trace:
             "format": TRACE_FORMAT,
             "prediction": readable("the record", lambda: prediction_section(found, contract, artifact.decision)),
             "features": readable("the record", lambda: features_section(found, contract)),
+            "recording": recording_section(parts, found, None if proof.sealing is None else proof.sealing.index),
+            "route": route_section(parts, state, found.header),
             "batch": batch_section(parts, found),
             "version": _version(parts, version, found),
             "training_set": lineage.training_set(parts.objects),
@@ -127,7 +140,7 @@ def trace_entity(parts: Parts, model: str, keys: Mapping[str, object], at: datet
     if refused:
         said = ", ".join(f"{one['field']} {one['rule']} ({one['kind']})" for one in refused)
         raise NotFound(
-            f"The row was refused by version {refused[0]['version']} in {refused[0]['partition']}: {said}.",
+            f"The row was refused by {_refused_by(refused[0])}: {said}.",
             field=refused[0]["field"],
             next_step="Mend the delivery; a refused row gets no decision, and its values are not kept.",
         )
@@ -138,12 +151,34 @@ def trace_entity(parts: Parts, model: str, keys: Mapping[str, object], at: datet
     )
 
 
-def _find(parts: Parts, prediction_id: str) -> FoundRecord:
+def _find(parts: Parts, prediction_id: str) -> FoundRecord | UnsealedRecord:
+    """In the tables; else in the write-ahead logs; else in the tables again: it may have been sealed meanwhile."""
     reader = RecordReader(parts.lake, parts.objects)
-    try:
+
+    def sealed() -> FoundRecord:
         return readable("the tables of predictions", lambda: reader.find(prediction_id))
+
+    try:
+        return sealed()
     except NotFound as error:
-        raise NotFound(error.what, field=error.field, next_step=f"{error.next_step} {_kept(parts)}") from error
+        unsealed = UnsealedRecords(parts.root / WAL_FOLDER, KnownContracts(parts)).find(id_bytes(prediction_id))
+        if unsealed is not None:
+            return unsealed
+        try:
+            return sealed()
+        except NotFound:
+            raise NotFound(error.what, field=error.field, next_step=f"{error.next_step} {_kept(parts)}") from error
+
+
+def _proof(parts: Parts, found: FoundRecord | UnsealedRecord, artifact: Artifact) -> RecordProof | UnsealedProof:
+    if isinstance(found, UnsealedRecord):
+        return prove_unsealed(found)
+    return prove_record(parts, found, artifact.contract)
+
+
+def _refused_by(refusal: Mapping[str, Any]) -> str:
+    version = "the router" if refusal["version"] is None else f"version {refusal['version']}"
+    return f"{version} online" if refusal["partition"] == ONLINE_PARTITION else f"{version} in {refusal['partition']}"
 
 
 def _kept(parts: Parts) -> str:
@@ -162,14 +197,14 @@ def _kept(parts: Parts) -> str:
     return f"Kept are {size} decisions, decided from {start} to {end}."
 
 
-def _artifact(parts: Parts, found: FoundRecord) -> Artifact:
+def _artifact(parts: Parts, found: Recorded) -> Artifact:
     try:
         return load_artifact(parts.objects, found.header["artifact_digest"])
     except ArtifactCorrupt as error:
         raise Tampered(error.what, field="artifact", next_step=error.next_step) from error
 
 
-def _deciding_version(state: State, found: FoundRecord, artifact: Artifact) -> VersionState:
+def _deciding_version(state: State, found: Recorded, artifact: Artifact) -> VersionState:
     """The version that the record names, if record, artifact and log agree about it."""
     header = found.header
     version = state.version(header["model"], header["version"])
@@ -188,7 +223,7 @@ def _deciding_version(state: State, found: FoundRecord, artifact: Artifact) -> V
     return version
 
 
-def _version(parts: Parts, version: VersionState, found: FoundRecord) -> dict[str, Any]:
+def _version(parts: Parts, version: VersionState, found: Recorded) -> dict[str, Any]:
     entry = parts.registry.entry(version.registered)
     when = Instant.of(found.header)
     return {

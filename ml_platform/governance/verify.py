@@ -13,6 +13,9 @@ from ml_platform.governance.records import SegmentCheck
 from ml_platform.governance.stored import StoredTables
 from ml_platform.governance.versions import VersionCheck
 from ml_platform.registry.report import Grade
+from ml_platform.serving.online_writers import writer_folders
+from ml_platform.serving.unsealed import UnsealedCount, count_unsealed
+from ml_platform.serving.wal import WAL_FOLDER
 
 __all__ = ["verify"]
 
@@ -33,19 +36,39 @@ def verify(parts: Parts, *, since: bytes | None = None, genesis: str | None = No
     """
     log = parts.registry.verify(since=since, genesis=genesis)
     findings = [_of_log(problem.grade, problem.entry, problem.expected, problem.what) for problem in log.problems]
-    # An online writer stays open while its process lives; a batch writer is done when its partition is.
+    logged, unsealed = _unsealed(parts)
+    living = {one.writer for one in unsealed}
+    # An online writer is open while its process lives or its log waits for the sealer; one without a log is not whole.
     findings += [
-        Finding("incomplete", f"writer {name}", "its closing entry", "It was never closed.")
+        Finding("incomplete", f"writer {name}", "its closing entry", "It was never closed, and its log is gone.")
         for name in log.open_writers
-        if name.startswith("batch-")
+        if name not in living
     ]
-    counts = Counts()
+    counts = Counts(unsealed=sum(one.decisions for one in unsealed))
     if log.status != "tampered":
         try:
-            findings += _committed(parts, counts, deep=deep)
+            findings += logged + _committed(parts, counts, deep=deep)
         except PlatformError as error:
             findings.append(Finding("tampered", error.field or "the root", "what the log commits to", error.what))
-    return Report(tuple(findings), log, asdict(counts), deep)
+    return Report(tuple(findings), log, asdict(counts), deep, tuple(unsealed))
+
+
+def _unsealed(parts: Parts) -> tuple[list[Finding], list[UnsealedCount]]:
+    """What waits in write-ahead logs; a record that is missing there, or a log that cannot be read, is a finding."""
+    findings: list[Finding] = []
+    found: list[UnsealedCount] = []
+    for folder in writer_folders(parts.root / WAL_FOLDER):
+        try:
+            one = count_unsealed(folder, parts.registry.state().writers.get(folder.writer))
+        except PlatformError as error:
+            findings.append(Finding("incomplete", f"writer {folder.writer}", "a readable log", error.what))
+            one = UnsealedCount(folder.model, folder.writer)
+        found.append(one)
+        if one.missing is not None:
+            findings.append(
+                Finding("incomplete", f"writer {folder.writer}", one.missing, "The write-ahead log does not hold it.")
+            )
+    return findings, found
 
 
 def _committed(parts: Parts, counts: Counts, *, deep: bool) -> list[Finding]:
@@ -60,7 +83,7 @@ def _committed(parts: Parts, counts: Counts, *, deep: bool) -> list[Finding]:
     findings += check_indexes(tables, sealed)
     named = {finding.where.removeprefix("prediction ") for finding in findings}
     for model in state.models:
-        findings += check_decisions(tables, model, named)
+        findings += check_decisions(tables, model, counts, named)
     return findings + tables.findings
 
 

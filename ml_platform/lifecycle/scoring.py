@@ -16,6 +16,7 @@ from ml_platform.core.durations import Duration
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.rows import micros
 from ml_platform.features import RequestView
+from ml_platform.lifecycle.decided import decided_rows
 from ml_platform.lifecycle.features import contract_views, feature_reader, materialize_model_views, not_over
 from ml_platform.lifecycle.sources import read_source
 from ml_platform.model import Model
@@ -92,7 +93,7 @@ def score_partition(
         lake=platform.lake,
         subjects=platform.subjects,
         load=lambda digest: Scorer.load(platform.objects, digest),
-        rows=_window_rows(platform, model.request, window, micros(decided_at)),
+        rows=_window_rows(platform, model, window, micros(decided_at)),
         scratch=platform.root / "scratch",
         features=feature_reader(platform),
     )
@@ -127,17 +128,23 @@ def _in_production(platform: Platform, model: str, at: datetime) -> tuple[int, s
 
 
 def _window_rows(
-    platform: Platform, request: RequestView, window: Window, known_until_us: int
+    platform: Platform, model: Model, window: Window, known_until_us: int
 ) -> Callable[[Contract], list[pa.Table]]:
-    """The window's requests as a contract wants them: what had arrived when the decision was made."""
+    """The window's requests as a contract wants them: what had arrived when the decision was made.
+
+    Requests that were decided online are left out: they have their decision of record.
+    """
+    request: RequestView = model.request
 
     def rows(contract: Contract) -> list[pa.Table]:
+        decided = decided_rows(platform, model.name, window.partition, model.entity.name, contract)
         table = read_source(platform, request.source, known_until_us=known_until_us)
         times = pc.field(request.time)
         start, end = (pa.scalar(micros(at), pa.timestamp("us", "UTC")) for at in (window.start, window.end))
         table = table.filter((times >= start) & (times < end))
         names = [*(name for name, _ in contract.entity_keys), contract.time, *(item.name for item in contract.inputs)]
-        return [table.select(names)]
+        keys = [name for name, _ in contract.entity_keys]
+        return [decided.without(table.select(names), keys, contract.time)]
 
     return rows
 

@@ -31,6 +31,7 @@ from ml_platform.core.objects import ObjectStore
 from ml_platform.core.rows import utc
 from ml_platform.core.subjects import Subjects
 from ml_platform.serving.building import RecordBuilder
+from ml_platform.serving.decided import decided_count
 from ml_platform.serving.delta import storage_failed
 from ml_platform.serving.intent import (
     BatchResult,
@@ -229,7 +230,7 @@ def _run(job: BatchJob, parts: BatchParts, revision: int, folder: Path) -> Batch
     finally:
         records.close()
         quarantine.close()
-    result = _result(intent, tally, sealed)
+    result = _result(intent, tally, sealed, parts.objects)
     write_marker(parts.objects, result)
     return result
 
@@ -257,7 +258,7 @@ def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _result(intent: Intent, tally: Tally, sealed: Sealed) -> BatchResult:
+def _result(intent: Intent, tally: Tally, sealed: Sealed, objects: ObjectStore) -> BatchResult:
     segment = sealed.segment
     return BatchResult(
         model=intent.model,
@@ -267,6 +268,7 @@ def _result(intent: Intent, tally: Tally, sealed: Sealed) -> BatchResult:
         revision=intent.revision,
         decided_at=intent.decided_at,
         decision_of_record=intent.decision_of_record,
+        already_decided=decided_count(objects, intent.model, intent.partition, intent.revision),
         rows=tally.rows,
         accepted=tally.accepted,
         refused=tally.refused,

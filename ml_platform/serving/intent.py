@@ -116,6 +116,7 @@ class BatchResult:
     """What a complete partition holds; the content of its commit marker.
 
     Args:
+        already_decided: requests of the window that were decided online, and are none of its rows.
         rows: rows read; ``accepted`` + ``refused``.
         flagged: accepted rows with at least one flag.
         segment_id, root: None when no row was accepted.
@@ -140,6 +141,7 @@ class BatchResult:
     tables: Mapping[str, int] = field(default_factory=dict)
     refusals: Counts = field(default_factory=dict)
     flags: Counts = field(default_factory=dict)
+    already_decided: int = 0
     format: str = COMMIT_FORMAT
 
     def to_json(self) -> dict[str, Any]:

@@ -44,9 +44,12 @@ class Plan:
             raise DeclarationError("This is no plan of a sealer.", field="format", next_step=f"Expected {FORMAT}.")
         return cls(**{**document, "files": tuple(document["files"])})
 
+    def to_bytes(self) -> bytes:
+        return canonical_json({**asdict(self), "files": list(self.files)})
+
     def write(self, folder: Path) -> None:
         """Replaces the folder's plan; raises ``StorageFailed``."""
-        write_atomically(folder / PLAN_FILE, canonical_json({**asdict(self), "files": list(self.files)}))
+        write_atomically(folder / PLAN_FILE, self.to_bytes())
 
     @property
     def done(self) -> bool:

@@ -12,13 +12,14 @@ from typing import Any
 
 from ml_platform.core.errors import StorageFailed
 from ml_platform.core.rows import encode_row
+from ml_platform.registry.state import WriterState
 from ml_platform.serving.lookup import Key
 from ml_platform.serving.online_columns import Contracts, RawDecision, decision_rows
-from ml_platform.serving.online_record import DECISION, LoggedRefusal, decode
-from ml_platform.serving.online_writers import WriterFolder, writer_folders
+from ml_platform.serving.online_record import DECISION, LoggedRefusal, decision_parts, decode, decode_header
+from ml_platform.serving.online_writers import WriterFolder, first_frame, writer_folders
 from ml_platform.serving.wal import read_frames
 
-__all__ = ["UnsealedCount", "UnsealedRecord", "UnsealedRecords"]
+__all__ = ["UnsealedCount", "UnsealedRecord", "UnsealedRecords", "count_unsealed"]
 
 
 @dataclass(frozen=True)
@@ -42,26 +43,23 @@ class UnsealedRecord:
 
 @dataclass(frozen=True)
 class UnsealedCount:
-    """What lies in one writer's folder.
+    """What lies in one writer's folder and is in no segment of the log.
 
     Args:
         living: whether its process lives.
-        first_seq, last_seq: of its decisions; None where there are none.
         missing: the first sequence number or frame that should be there and is not; None where nothing is missing.
-        oldest_us: when its first decision was recorded, wall time in microseconds.
+        oldest_us: when the first of these decisions was recorded, wall time in microseconds; None where there are none.
         torn_bytes: behind the last whole frame of a file.
     """
 
     model: str
     writer: str
-    living: bool
-    decisions: int
-    refused: int
-    first_seq: int | None
-    last_seq: int | None
-    missing: str | None
-    oldest_us: int | None
-    torn_bytes: int
+    living: bool = False
+    decisions: int = 0
+    refused: int = 0
+    missing: str | None = None
+    oldest_us: int | None = None
+    torn_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,10 +123,6 @@ class UnsealedRecords:
                 if payload[0] == DECISION:
                     yield payload
 
-    def counts(self) -> list[UnsealedCount]:
-        """What each writer's folder holds, and whether its sequence is whole."""
-        return [_count(folder, self.contracts) for folder in writer_folders(self.wal)]
-
 
 def _frames_with(file: Path, wanted: bytes) -> list[bytes]:
     try:
@@ -141,20 +135,40 @@ def _frames_with(file: Path, wanted: bytes) -> list[bytes]:
         return []  # sealed and removed meanwhile
 
 
-def _count(folder: WriterFolder, contracts: Contracts) -> UnsealedCount:
+def count_unsealed(folder: WriterFolder, known: WriterState | None) -> UnsealedCount:
+    """Counts what the log knows nothing of yet; frames that are sealed and not removed yet are passed over.
+
+    Args:
+        folder: of the writer.
+        known: what the audit log knows of it.
+
+    Raises:
+        IntegrityError: a frame or the description cannot be read.
+    """
+    folder.info()
+    expected = 0 if known is None else known.next_seq
+    following: int | None = None
+    decisions = refused = torn = 0
+    missing: str | None = None
+    oldest: int | None = None
     with folder.adopted() as dead:
-        seqs: list[int] = []
-        refused, torn, oldest = 0, 0, None
-        missing: str | None = None
-        for payload in folder.frames():
-            if payload[0] != DECISION:
-                refused += 1
-                continue
-            header = RawDecision.of(payload, contracts).header
-            oldest = header.recorded_at_us if oldest is None else min(oldest, header.recorded_at_us)
-            if seqs and header.seq != seqs[-1] + 1 and missing is None:
-                missing = f"seq {seqs[-1] + 1}"
-            seqs.append(header.seq)
-        torn = sum(read_frames(file).torn_bytes for file in folder.files() if file.exists())
-    first, last = (seqs[0], seqs[-1]) if seqs else (None, None)
-    return UnsealedCount(folder.model, folder.writer, not dead, len(seqs), refused, first, last, missing, oldest, torn)
+        for file in folder.files():
+            frames, torn_bytes = read_frames(file)
+            missing = missing or _gap(file, following)
+            following, torn = first_frame(file) + len(frames), torn + torn_bytes
+            for payload in frames:
+                if payload[0] != DECISION:
+                    refused += 1
+                    continue
+                header = decode_header(decision_parts(payload)[0])
+                if header.seq < expected:
+                    continue
+                if header.seq > expected:
+                    missing = missing or f"seq {expected}"
+                expected, decisions = header.seq + 1, decisions + 1
+                oldest = header.recorded_at_us if oldest is None else min(oldest, header.recorded_at_us)
+    return UnsealedCount(folder.model, folder.writer, not dead, decisions, refused, missing, oldest, torn)
+
+
+def _gap(file: Path, following: int | None) -> str | None:
+    return None if following is None or first_frame(file) == following else f"frame {following}"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 
 from ml_platform.core.contract import Contract, ResolvedField
+from ml_platform.core.objects import ObjectStore
+from ml_platform.core.rows import encode_row
 from ml_platform.features import windows
 from ml_platform.governance import bundle
 from ml_platform.registry import InclusionProof
 from ml_platform.registry.sql import METADATA
 from ml_platform.serving import tables
+from ml_platform.serving.decided import DecidedRows
 from ml_platform.serving.intent import BatchResult, Intent
+from ml_platform.serving.online_plan import Plan
 from ml_platform.serving.segment import LeafTree, Segment
 from tests.formats.declared import BORROWER_HISTORY, text
 from tests.formats.made import ZERO
@@ -69,7 +74,10 @@ RESULT = BatchResult(
     tables={"credit_risk/predictions": 1},
     refusals={"dti": {"range": 2}},
     flags={"term": {"unknown:flag": 1}},
+    already_decided=4,
 )
+DECIDED_KEYS = [encode_row([("i64", one), ("us", 1_275_350_400_000_000)]) for one in (42, 43)]
+PLAN = Plan(first_frame=4, first_seq=3, files=("00000000000000000004.wal",))
 CONTRACT = Contract(
     entity_keys=(("loan_id", "int64"),),
     time="applied_at",
@@ -91,12 +99,22 @@ def database() -> str:
     )
 
 
+def decided() -> str:
+    """What is pinned for the intent of two rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        objects = ObjectStore(folder)
+        DecidedRows.pinned(objects, INTENT, bytes(range(32)), DECIDED_KEYS)
+        return objects.read("batch/credit_risk/2010-05/1/decided.bin").hex()
+
+
 COMPUTED: dict[str, Callable[[], str]] = {
     "segment root": lambda: SEGMENT.root,
     "segment/1": lambda: SEGMENT.to_bytes().decode(),
     "segment/1 in the log": lambda: text(SEGMENT.sealed_entry()),
     "batch-intent/1": lambda: INTENT.to_bytes().decode(),
     "batch-commit/1": lambda: text(RESULT.to_json()),
+    "decided/1": decided,
+    "seal-plan/1": lambda: PLAN.to_bytes().decode(),
     "table predictions": lambda: columns(tables.HEADER_SCHEMA),
     "table predictions_personal": lambda: columns(tables.personal_schema(CONTRACT)),
     "table quarantine": lambda: columns(tables.QUARANTINE_SCHEMA),

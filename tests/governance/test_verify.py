@@ -258,5 +258,5 @@ def _verified(root: Platform):
     class Parts:
         objects, lake, subjects = root.objects, root.lake, root.subjects
 
-    Parts.registry = registry
+    Parts.registry, Parts.root = registry, root.root
     return verify(Parts())

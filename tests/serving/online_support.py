@@ -19,9 +19,15 @@ from ml_platform.platform import Platform
 from ml_platform.registry import Registry
 from ml_platform.serving import Scorer, load_segment, load_tiles
 from ml_platform.serving.online_columns import EntityOf
-from ml_platform.serving.online_record import LoggedDecision, LoggedRefusal, encode_decision, encode_refusal
+from ml_platform.serving.online_record import (
+    LoggedDecision,
+    LoggedRefusal,
+    encode_decision,
+    encode_refusal,
+    key_types,
+)
 from ml_platform.serving.online_sealing import OnlineSealer, SealParts
-from ml_platform.serving.preparing import Preparer
+from ml_platform.serving.preparing import FeatureReader, Preparer
 from ml_platform.serving.record import Header, Section
 from ml_platform.serving.scoring import quarantine_index
 from ml_platform.serving.wal import WAL_FOLDER, WalWriter, WriterInfo, wal_folder
@@ -34,30 +40,32 @@ NOON = datetime(2010, 6, 1, 12, tzinfo=UTC)
 WALL = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
 
-def sections(world: World, table: pa.Table) -> list[Section]:
+def sections(
+    scorer: Scorer, features: FeatureReader, window: tuple[datetime, datetime], table: pa.Table
+) -> list[Section]:
     """What the contract and the version make of accepted rows."""
-    prepared = Preparer(CONTRACT, (micros(START), micros(END)), history).prepare(table)
-    decided = Scorer.of(world.artifact).decide(prepared.matrix)
-    times = prepared.times.cast(pa.int64()).to_pylist()
+    contract = scorer.contract
+    prepared = Preparer(contract, (micros(window[0]), micros(window[1])), features).prepare(table)
+    decided = scorer.decide(prepared.matrix)
+    times = prepared.times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
     columns = {name: column.to_pylist() for name, column in prepared.columns.items()}
-    found = []
-    for row, time in enumerate(times):
-        found.append(
-            Section(
-                request_time_us=time,
-                keys=(("i64", columns["key_loan_id"][row]),),
-                features=tuple(
-                    ("f32" if item.kind == "number" else "text", columns[f"{item.kind}_{item.name}"][row])
-                    for item in CONTRACT.fields
-                ),
-                ages_us=tuple(columns[f"age_{item.name}"][row] for item in CONTRACT.stored),
-                flags=prepared.flags.lists[prepared.flags.codes[row]],
-                outputs=tuple(float(decided.outputs[output.name][row]) for output in CONTRACT.outputs),
-                decision=decided.decision_texts[decided.decisions[row]],
-                reasons=decided.reasons.lists[decided.reasons.codes[row]],
-            )
+    keys = list(zip((name for name, _ in contract.entity_keys), key_types(contract), strict=True))
+    return [
+        Section(
+            request_time_us=time,
+            keys=tuple((kind, columns[f"key_{name}"][row]) for name, kind in keys),
+            features=tuple(
+                ("f32" if item.kind == "number" else "text", columns[f"{item.kind}_{item.name}"][row])
+                for item in contract.fields
+            ),
+            ages_us=tuple(columns[f"age_{item.name}"][row] for item in contract.stored),
+            flags=prepared.flags.lists[prepared.flags.codes[row]],
+            outputs=tuple(float(decided.outputs[output.name][row]) for output in contract.outputs),
+            decision=decided.decision_texts[decided.decisions[row]],
+            reasons=decided.reasons.lists[decided.reasons.codes[row]],
         )
-    return found
+        for row, time in enumerate(times)
+    ]
 
 
 def decisions(
@@ -67,7 +75,7 @@ def decisions(
     rng = np.random.default_rng([*writer.encode(), first])
     table = loans(rows, seed=first + 1, start=first + 100_000 * (writer.encode()[-1] % 7))
     made = []
-    for place, section in enumerate(sections(online.world, table)):
+    for place, section in enumerate(sections(Scorer.of(online.world.artifact), history, (START, END), table)):
         at = decided_at + timedelta(milliseconds=place)
         header = Header(
             root_id=online.platform.root_id,
