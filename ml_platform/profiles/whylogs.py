@@ -9,10 +9,8 @@ them, and differs from run to run: it is evidence beside the exact profile, neve
 from __future__ import annotations
 
 import importlib
-import tempfile
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,10 +91,8 @@ class Sketches:
 
     def to_bytes(self) -> bytes:
         """The binary file of whylogs, as its own ``DatasetProfileView.read`` reads it."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "profile.bin"
-            self.view.write(str(path))
-            return path.read_bytes()
+        raw: bytes = self.view.serialize()
+        return raw
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """The figures of whylogs by column."""

@@ -13,13 +13,13 @@ __all__ = ["chi_square_quantile"]
 def chi_square_quantile(freedom: float, p: float) -> float:
     """The value below which a chi-square variable lies with probability p.
 
-    Exact for one and two degrees of freedom; otherwise Wilson and Hilferty's cube, within 1 % from three degrees on
-    and for p from 0.9 to 0.9999.
+    Exact for one and two degrees of freedom; otherwise Wilson and Hilferty's cube, within 2 % from three degrees on
+    and for p from 0.9 to 0.999.
 
     Source: E. B. Wilson, M. M. Hilferty (1931), PNAS 17:684.
 
     >>> round(chi_square_quantile(9, 0.999), 1)
-    27.9
+    28.1
 
     Raises:
         DataError: no positive degrees of freedom, or p is not strictly between 0 and 1.

@@ -65,7 +65,8 @@ def psi_noise(
     A PSI above a fixed limit, but not above this, says nothing. Without a shift PSI / (1 / n + 1 / m) is chi-square
     with bins − 1 degrees of freedom; that limit holds where every bin expects five rows on both sides (Cochran). With
     rarer bins, where smoothing and discreteness matter, both samples are drawn 200 times from the pooled shares, and a
-    scaled chi-square with the mean and the variance of their PSI gives the bound (Satterthwaite).
+    scaled chi-square with the mean and the variance of their PSI gives the bound (Satterthwaite). Where most categories
+    have been seen once or twice, the pooled shares know too few of them, and the bound is some percent low.
 
     Sources: B. Yurdakul (2018), Statistical Properties of PSI, 3.3; W. G. Cochran (1952), Annals of Mathematical
     Statistics 23:315; F. E. Satterthwaite (1946), Biometrics Bulletin 2:110.

@@ -17,7 +17,7 @@ def test_public_names_exist_and_are_sorted():
     assert all(hasattr(stats, name) for name in stats.__all__)
 
 
-@pytest.mark.parametrize("module", ["auc", "divergence", "interval", "rates"])
+@pytest.mark.parametrize("module", ["auc", "chi_square", "differences", "divergence", "interval", "quantiles", "rates"])
 def test_examples_in_docstrings_are_true(module):
     result = doctest.testmod(importlib.import_module(f"ml_platform.stats.{module}"))
     assert result.attempted > 0
