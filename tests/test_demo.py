@@ -108,6 +108,34 @@ def test_the_report_says_what_happened(report: dict[str, Any]) -> None:
     ] == "fail"
 
 
+def test_the_object_holds_all_that_was_promised_and_each_step_says_a_line(report: dict[str, Any], root: Path) -> None:
+    done = mlp("demo", "--root", str(root), "--json")
+    report, said = json.loads(done.stdout), done.stderr.splitlines()  # again: all steps are passed by
+    top = {"model", "versions", "refused_candidates", "predictions", "trace", "audit", "seconds"}
+    assert set(report) >= top
+    version = {
+        "version", "as_of", "training_rows", "immature_rows", "training_set_digest", "training_set_path",
+        "artifact_digest", "auc", "auc_next_half_year", "gates",
+    }  # fmt: skip
+    for one in report["versions"]:
+        assert set(one) >= version
+        for name in ("auc", "auc_next_half_year"):
+            assert 0 < one[name]["low"] < one[name]["point"] < one[name]["high"] < 1
+        assert Path(one["training_set_path"]).is_file()
+        assert one["artifact_digest"].startswith("sha256:")
+    assert report["model"] == "credit_risk"
+    assert report["seconds"] > 0
+    assert set(report["predictions"]) >= {"batch", "flagged", "refused"}
+    assert set(report["audit"]) >= {"entries", "root", "verified"}
+    assert report["trace"]["prediction"]["decision"] == "declined"
+    for step in (
+        "landed applications", "landed outcomes", "as of 2010-01-01", "version 1 registered", "version 1 approved",
+        "2010-01: ", "2011-06: ", "as of 2011-07-01", "version 2 registered", "version 2 approved", "rolling back",
+        "a label without a known time", "a candidate with a surcharge", "tracing a declined loan", "verifying",
+    ):  # fmt: skip
+        assert any(line.startswith(step) for line in said), step
+
+
 def test_the_trace_answers_the_regulator(report: dict[str, Any]) -> None:
     trace = report["trace"]
     assert trace["prediction"]["decision"] == "declined"

@@ -52,7 +52,9 @@ class Problem:
     @classmethod
     def usage(cls, message: str, command: str, field: str | None = None) -> Problem:
         """A command line that nobody can parse."""
-        return cls("UsageError", message, field, f"`{command} --help` shows what it takes.", USAGE)
+        # The parser's own sentences do not all end.
+        said = message if message.endswith((".", "?", "!")) else f"{message}."
+        return cls("UsageError", said, field, f"`{command} --help` shows what it takes.", USAGE)
 
     def line(self) -> str:
         """``mlp: <field>: <what> Next: <step>``, without a line break."""

@@ -130,12 +130,7 @@ def request_candidate(
         NotFound: a source was never landed.
     """
     as_of = utc(as_of)
-    if as_of > platform.clock.now():
-        raise DataError(
-            "The as-of time lies in the future of the platform's clock.",
-            field="as_of",
-            next_step="Ask for a time that has come.",
-        )
+    _require_come(platform, as_of)
     _require_whole_months(model, as_of)
     publish_definitions(platform, model)
     versions = source_versions(platform, model.sources)
@@ -174,6 +169,17 @@ def request_candidate(
         requested_by=candidate.requested_by,
     )
     return candidate
+
+
+def _require_come(platform: Platform, as_of: datetime) -> None:
+    stands = platform.clock.now()
+    if as_of > stands:
+        move = f"Move it on: `mlp clock --move {format_utc(as_of)}`."
+        raise DataError(
+            f"The as-of time lies in the future of the platform's clock, which stands at {format_utc(stands)}.",
+            field="as_of",
+            next_step=move if platform.settings.kind == "replay" else "Ask for a time that has come.",
+        )
 
 
 def _require_whole_months(model: Model, as_of: datetime) -> None:

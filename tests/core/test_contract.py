@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.core.contract import Contract, ResolvedField
-from ml_platform.core.errors import DeclarationError, SchemaMismatch
+from ml_platform.core.errors import DeclarationError, NotFound, SchemaMismatch
 from ml_platform.core.fields import category, number
 
 TIME = pa.timestamp("us", "UTC")
@@ -88,6 +89,30 @@ def test_out_of_range_follows_its_policy(policy: str, accepted: bool, flag: str 
     assert [item.rule for item in admission.flags] == ([flag] if flag else [])
     if used is not None:
         assert admission.columns["x"].tolist() == [0.0, 10.0, used]
+
+
+@pytest.mark.parametrize(
+    ("range_", "accepted"),
+    [((0.0, None), [False, True, True, True]), ((None, 10.0), [True, True, True, False]), (None, [True] * 4)],
+)
+def test_a_range_may_be_open_on_either_side(range_: tuple[float | None, float | None] | None, accepted: list) -> None:
+    below, above = math.nextafter(0.0, -1.0), math.nextafter(10.0, 11.0)
+    admission = contract(number_field(range=range_)).admit(rows(4, x=pa.array([below, 0.0, 10.0, above])))
+    assert admission.accepted.tolist() == accepted
+    assert {refusal.rule for refusal in admission.refusals} <= {"range"}
+
+
+def test_fields_are_found_by_name_and_by_origin() -> None:
+    fields = (
+        number_field(),
+        replace(number_field(), name="y", origin="derived"),
+        replace(number_field(), name="z", origin="stored"),
+    )
+    subject = contract(*fields)
+    assert [subject.field(name) for name in "zxy"] == [fields[2], fields[0], fields[1]]
+    assert (subject.inputs, subject.derived, subject.stored) == (fields[:1], fields[1:2], fields[2:])
+    with pytest.raises(NotFound, match="x, y, z"):
+        subject.field("w")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,10 @@ def test_the_roots_own_files_are_no_code(landed: Platform, quick: Model) -> None
 
 
 def test_the_future_of_the_platforms_clock_cannot_be_asked_for(landed: Platform, quick: Model, code: Path) -> None:
-    with pytest.raises(DataError, match="as_of"):
+    wanted = (
+        r"^as_of: .* stands at 2010-01-01T00:00:00.000000Z\. Next: .*`mlp clock --move 2010-01-01T00:00:01.000000Z`"
+    )
+    with pytest.raises(DataError, match=wanted):
         request_candidate(landed, quick, datetime(2010, 1, 1, 0, 0, 1, tzinfo=UTC), code=code)
 
 
