@@ -402,3 +402,12 @@ def test_an_outcome_known_exactly_at_the_start_counts():
     known = {"loan_id": 1, "happened_at": moment, "known_at": moment, "revision": 0, "defaulted": 1}
     tables = table_of(label.rows.source, [request(1, "2010-01-01")]), table_of(label.outcome, [known])
     assert label_rows(label, *tables, at("2012-01-01")).mature.column("defaulted").to_pylist() == [1]
+
+
+def test_what_becomes_known_at_the_moment_of_maturity_counts_also_when_that_is_the_as_of_time():
+    label = defaulted(horizon="1mo")
+    end = at("2010-02-01")
+    known = {"loan_id": 1, "happened_at": end, "known_at": end, "revision": 0, "defaulted": 1}
+    tables = table_of(label.rows.source, [request(1, "2010-01-01")]), table_of(label.outcome, [known])
+    assert label_rows(label, *tables, end).mature.column("defaulted").to_pylist() == [1]
+    assert label_rows(label, *tables, end - timedelta(microseconds=1)).left_out.num_rows == 1
