@@ -17,15 +17,24 @@ from ml_platform.core.contract import Contract
 from ml_platform.core.ids import uuid_v8
 from ml_platform.core.rows import encode_row, encode_value
 from ml_platform.core.subjects import Subjects
-from ml_platform.serving.encoding import Coded, Constant, Fixed, Part, arrow_part, fixed, row_bytes
-from ml_platform.serving.hashing import Keys, OneKey, RowKeys, hash_tails, sized
+from ml_platform.serving.encoding import Coded, Constant, Fixed, Messages, Part, arrow_part, fixed, row_messages
+from ml_platform.serving.hashing import Keys, OneKey, RowKeys, hash_rows, mac_rows, sized_messages
 from ml_platform.serving.intent import Intent
 from ml_platform.serving.preparing import Prepared, TextLists
 from ml_platform.serving.record import INDEX_TAG, LEAF_TAG, PERSONAL_TAG, SECTION_FORMAT, SUBJECT_ROLE, Header
 from ml_platform.serving.spool import binary_matrix
 from ml_platform.serving.tables import output_column, personal_schema
 
-__all__ = ["Decided", "RecordBuilder", "binary_column", "hex_texts", "id_texts", "leaf_hashes", "spool_schema"]
+__all__ = [
+    "Decided",
+    "RecordBuilder",
+    "binary_column",
+    "hex_texts",
+    "id_texts",
+    "leaf_hashes",
+    "leaf_rows",
+    "spool_schema",
+]
 
 ID_BYTES: Final = 16
 _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -40,6 +49,12 @@ class Decided:
     decisions: npt.NDArray[np.int64]
     decision_texts: tuple[str | None, ...]
     reasons: TextLists
+
+    def taken(self, rows: npt.NDArray[np.int64]) -> Decided:
+        """What was said of some of the rows."""
+        outputs = {name: values[rows] for name, values in self.outputs.items()}
+        reasons = TextLists(self.reasons.codes[rows], self.reasons.lists)
+        return Decided(outputs, self.decisions[rows], self.decision_texts, reasons)
 
 
 def binary_column(values: Sequence[bytes] | npt.NDArray[np.uint8], width: int) -> pa.Array[Any]:
@@ -132,11 +147,11 @@ class RecordBuilder:
             ("text", intent.role),
             ("text", intent.partition),
         )
-        macs = keys.macs(prefix, sized(row_keys, encode_value("i64", intent.revision)))
+        macs = keys.mac_rows(prefix, sized_messages(row_keys, encode_value("i64", intent.revision)))
         ids = np.empty((len(macs), ID_BYTES), np.uint8)
         stamped = uuid_v8(intent.decided_time, bytes(10))
         ids[:, :6] = np.frombuffer(stamped[:6], np.uint8)
-        ids[:, 6:] = np.frombuffer(b"".join(macs), np.uint8).reshape(-1, 32)[:, :10]
+        ids[:, 6:] = macs[:, :10]
         ids[:, 6] = ids[:, 6] & 0x0F | stamped[6]
         ids[:, 8] = ids[:, 8] & 0x3F | stamped[8]
         return ids
@@ -144,12 +159,10 @@ class RecordBuilder:
     def build(self, prepared: Prepared, keys: Keys, decided: Decided) -> pa.Table:
         """The spool rows of a chunk: everything but ``seq`` and the leaf."""
         ids = self.ids(self._intent, keys, prepared.row_keys)
-        raw_ids = ids.tobytes()
         salt_prefix = _field_list(("text", "ml-platform/salt/1"), ("text", "prediction")) + b"\x01\x10\x00\x00\x00"
-        salts = keys.macs(salt_prefix, [raw_ids[at : at + ID_BYTES] for at in range(0, len(raw_ids), ID_BYTES)])
-        personal = row_bytes(self._parts(prepared, decided), prepared.rows, sized=True)
-        tag = encode_value("text", PERSONAL_TAG)
-        committed = RowKeys(salts).macs(tag, personal)
+        salts = keys.mac_rows(salt_prefix, Messages.of_matrix(ids))
+        personal = row_messages(self._parts(prepared, decided), prepared.rows, sized=True)
+        committed = mac_rows(salts, encode_value("text", PERSONAL_TAG), personal)
         rows: dict[str, Any] = {
             **prepared.columns,
             "id": binary_column(ids, ID_BYTES),
@@ -175,11 +188,11 @@ class RecordBuilder:
         parts.append(decided.reasons.part())
         return parts
 
-    def _index(self, prepared: Prepared, keys: Keys) -> list[bytes]:
+    def _index(self, prepared: Prepared, keys: Keys) -> npt.NDArray[np.uint8]:
         prefix = _field_list(("text", INDEX_TAG), ("text", self._intent.model), ("text", self._intent.month))
         if self._personal:
-            return keys.macs(prefix, [b""] * prepared.rows)
-        return keys.macs(prefix, sized(prepared.entity_keys))
+            return keys.mac_rows(prefix, Messages.of([b""] * prepared.rows))
+        return keys.mac_rows(prefix, sized_messages(prepared.entity_keys))
 
     def _superseded(self, prepared: Prepared, keys: Keys) -> pa.Array[Any]:
         """The ids that the same rows had in the superseded revision, where they were in it."""
@@ -198,6 +211,11 @@ def _cast(column: Any, kind: pa.DataType) -> Any:
 
 def leaf_hashes(header: Header, rows: pa.Table, first_seq: int) -> list[bytes]:
     """The leaves of spooled rows in their order; ``header`` gives the fields that are equal in all of them."""
+    return Messages.of_matrix(leaf_rows(header, rows, first_seq)).split()
+
+
+def leaf_rows(header: Header, rows: pa.Table, first_seq: int) -> npt.NDArray[np.uint8]:
+    """The same, [n, 32]."""
     start = encode_row(header.constant_fields())
     supersedes = _supersedes_part(rows) if _any(rows) else None
     ids = fixed_bytes(binary_matrix(rows.column("id"), ID_BYTES))
@@ -208,16 +226,15 @@ def leaf_hashes(header: Header, rows: pa.Table, first_seq: int) -> list[bytes]:
         fixed_bytes(binary_matrix(rows.column("commitment"), 32)),
     ]
     if supersedes is not None:
-        tails = row_bytes([supersedes, after, ids, seq], rows.num_rows)
-        ends = row_bytes(section, rows.num_rows)
+        tails = row_messages([supersedes, after, ids, seq], rows.num_rows).split()
+        ends = row_messages(section, rows.num_rows).split()
         tag = b"\x00" + encode_value("text", LEAF_TAG)
-        return hash_tails(
-            tag, [encode_value("bytes", start + tail) + end for tail, end in zip(tails, ends, strict=True)]
-        )
+        whole = [encode_value("bytes", start + tail) + end for tail, end in zip(tails, ends, strict=True)]
+        return hash_rows(tag, Messages.of(whole))
     none = Constant(b"\x00", rows.num_rows)
     header_bytes = len(start) + none.width + after.width + ids.width + seq.width
     prefix = b"\x00" + encode_value("text", LEAF_TAG) + b"\x01" + header_bytes.to_bytes(4, "little") + start
-    return hash_tails(prefix, row_bytes([none, after, ids, seq, *section], rows.num_rows))
+    return hash_rows(prefix, row_messages([none, after, ids, seq, *section], rows.num_rows))
 
 
 def _supersedes_part(rows: pa.Table) -> Part:

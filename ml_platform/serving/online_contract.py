@@ -115,7 +115,7 @@ class OnlineContract:
 
     def entity_keys(self, request: Request) -> list[bytes] | None:
         """``row/1`` bytes of the entity key of each row; None where the request is not whole."""
-        gathered = self._reader.read(request, 0)
+        gathered = self._reader.read(request, None)
         return gathered.entity_keys if isinstance(gathered, Gathered) else None
 
     def admit(self, requests: Sequence[Request], decided_at_us: int, features: FeatureLookup | None) -> Admitted:

@@ -73,7 +73,14 @@ class Scorer:
         Raises:
             DataError: a score is not a finite number.
         """
-        scores = self.model.scores(matrix)
+        return self.judge(matrix, self.model.scores(matrix))
+
+    def judge(self, matrix: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> Decided:
+        """Decision and reasons of rows whose scores are known.
+
+        Raises:
+            DataError: a score is not a finite number.
+        """
         if not np.isfinite(scores).all():
             raise DataError(
                 "A score is not a finite number.", field="score", next_step="Take the version out of service."

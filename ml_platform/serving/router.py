@@ -1,0 +1,413 @@
+"""The router core: from the tensors of a batch of requests to recorded decisions, and only then to answers.
+
+Once a batch: the platform's clock, the route, the contract of each arm's version, stored features, one scoring call a
+version, and one durable append to the write-ahead log. What cannot be recorded is not answered. The process that
+calls it (Triton's Python backend, a test) knows nothing of all this, and this knows nothing of that process.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+
+from ml_platform.core.clock import WallClock, format_utc
+from ml_platform.core.contract import Contract
+from ml_platform.core.errors import PlatformError, StorageFailed
+from ml_platform.core.settings import Settings
+from ml_platform.registry.pinned import pinned
+from ml_platform.registry.routefile import Routed, RouteFile
+from ml_platform.serving.building import Decided
+from ml_platform.serving.features_lookup import FeatureLookup
+from ml_platform.serving.online_contract import Admitted, RefusedRow
+from ml_platform.serving.online_encoding import ID_RANDOM, Moment, id_texts_of, new_ids
+from ml_platform.serving.online_record import LoggedRefusal, encode_refusal
+from ml_platform.serving.online_request import Request
+from ml_platform.serving.router_answers import Answer, Rejection, joined, refused, unavailable
+from ml_platform.serving.router_clock import RouterClock, clock_of, wall_us
+from ml_platform.serving.router_metrics import RouterMetrics
+from ml_platform.serving.router_root import object_store, shared_seed
+from ml_platform.serving.scorer import Scorer
+from ml_platform.serving.scoring import quarantine_index
+from ml_platform.serving.served import Executor, ServedArm, ServedRoute, Versions
+from ml_platform.serving.wal import WalWriter, WriterInfo, wal_folder
+
+__all__ = ["Router", "RouterParts"]
+
+_RETRY_SECONDS: Final = 1.0
+_SALT: Final = 32
+
+
+@dataclass(frozen=True)
+class RouterParts:
+    """What a router is made of.
+
+    Args:
+        root_id, model: whose decisions it records.
+        routes: tells before every batch which versions answer.
+        clock: ``decided_at``.
+        load: the scorer of an artifact digest; reads the object store.
+        shared_seed: the seed under which refused rows of a contract's entity are found.
+        log: the write-ahead log of this process, made for the boot id ``writer``.
+        features: finds stored features; None where no version has any.
+        executor: scores a version's rows elsewhere; None: by onnxruntime in this process.
+        longest_text: bytes of a key or category beyond which a request is refused.
+    """
+
+    root_id: str
+    model: str
+    routes: RouteFile
+    clock: RouterClock
+    load: Callable[[str], Scorer]
+    shared_seed: Callable[[Contract], bytes]
+    log: WalWriter
+    writer: str
+    features: FeatureLookup | None = None
+    executor: Executor | None = None
+    longest_text: int = 1024
+
+
+@dataclass(slots=True)
+class _Group:
+    """The requests, or rows of requests, that one arm answers: (request's number, its rows; None: all)."""
+
+    arm: ServedArm
+    parts: list[tuple[int, Sequence[int] | None]]
+    requests: list[Request]
+    admitted: Admitted | None = None
+    decided: Decided | None = None
+
+    def taken(self) -> list[tuple[int, Sequence[int] | None, int]]:
+        """Of each accepted part: the request's number, which of its rows, and how many."""
+        if self.admitted is None:
+            return []
+        return [(*self.parts[place], rows) for place, rows in self.admitted.requests]
+
+
+class Router:
+    """Decides requests about one model. Safe for several threads; one at a time decides.
+
+    Attributes:
+        metrics: what was counted; read at any time.
+    """
+
+    def __init__(self, parts: RouterParts) -> None:
+        self._parts = parts
+        self._versions = Versions(
+            parts.load,
+            root_id=parts.root_id,
+            model=parts.model,
+            clock=parts.clock.kind,
+            writer=parts.writer,
+            longest_text=parts.longest_text,
+        )
+        self._mutex = threading.Lock()
+        self._served: ServedRoute | None = None
+        self._failed: tuple[Routed, float] | None = None
+        self._seed = b""
+        self._seq = 0
+        self._closed = threading.Event()
+        self.metrics = RouterMetrics()
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        model: str,
+        *,
+        features: FeatureLookup | None = None,
+        executor: Executor | None = None,
+        longest_text: int = 1024,
+    ) -> Self:
+        """A router of a root, with a boot id and a log of its own; loads what the route names, if there is one yet.
+
+        Raises:
+            NotFound: the root never had a route, so nothing is pinned.
+            StorageFailed: the log cannot be made.
+        """
+        root = settings.root
+        root_id = pinned(root / "serving", model).root_id
+        objects = object_store(settings)
+        writer = f"router-{secrets.token_hex(16)}"
+        info = WriterInfo(writer, "router", model, root_id, format_utc(WallClock().now()), os.getpid())
+        routes = RouteFile.of(root, model)
+        router = cls(
+            RouterParts(
+                root_id=root_id,
+                model=model,
+                routes=routes,
+                clock=clock_of(settings),
+                load=lambda digest: Scorer.load(objects, digest),
+                shared_seed=lambda contract: shared_seed(settings, objects, contract),
+                log=WalWriter(wal_folder(root, model, writer), info),
+                writer=writer,
+                features=features,
+                executor=executor,
+                longest_text=longest_text,
+            )
+        )
+        router.start()
+        return router
+
+    def start(self) -> None:
+        """Loads what the route names, and completes old log files every second, requests or not."""
+        try:
+            self._follow()
+        except PlatformError as error:
+            self.metrics.route_refused = str(error.field or "route")
+        threading.Thread(target=self._tick, name="wal-rotation", daemon=True).start()
+
+    def _tick(self) -> None:
+        while not self._closed.wait(1.0):
+            self._parts.log.rotate_if_due()
+
+    def close(self) -> None:
+        """Answers nothing any more, and gives the log to the sealer."""
+        self._closed.set()
+        self._parts.log.close()
+
+    def handle(self, requests: Sequence[Request]) -> list[Answer | Rejection]:
+        """Decides a batch; each request is answered in its place, and every answer is in the log before.
+
+        Args:
+            requests: name → array with one value a row, see ``serving.online_request``.
+        """
+        arrived_ns = time.perf_counter_ns()
+        with self._mutex:
+            self.metrics.requests += len(requests)
+            self.metrics.batches += 1
+            self.metrics.largest_batch = max(self.metrics.largest_batch, len(requests))
+            try:
+                served = self._follow()
+                decided_at_us = self._parts.clock.now_us()
+            except PlatformError as error:
+                return self._none(requests, error, error.field or "route")
+            rejected: dict[int, Rejection] = {}
+            groups = self._groups(served, requests)
+            refusals = self._admit(groups, decided_at_us, rejected)
+            self._decide(groups, rejected)
+            try:
+                return self._record(groups, requests, refusals, rejected, (decided_at_us, arrived_ns))
+            except StorageFailed as error:
+                return self._none(requests, error, "log")
+
+    def _none(self, requests: Sequence[Request], error: PlatformError, rule: str) -> list[Answer | Rejection]:
+        self.metrics.unavailable[rule] += len(requests)
+        return [unavailable(error, rule)] * len(requests)
+
+    def _follow(self) -> ServedRoute:
+        """The route that is followed now, with its versions loaded; the last good one where a new one cannot be."""
+        routed = self._parts.routes.current()
+        if self._served is not None and self._served.routed is routed:
+            return self._served
+        if self._served is not None and self._failed is not None:
+            failed, again_at = self._failed
+            if failed is routed and time.monotonic() < again_at:
+                return self._served
+        try:
+            served = self._versions.serve(routed)
+            self._seed = self._seed or self._parts.shared_seed(served.primary.contract.contract)
+        except PlatformError:
+            if self._served is None:
+                raise
+            self._failed = (routed, time.monotonic() + _RETRY_SECONDS)
+            self.metrics.route_refused = "not_loaded"
+            return self._served
+        self._served, self._failed = served, None
+        self.metrics.epoch = routed.epoch
+        self.metrics.flipped = routed.flip is not None
+        self.metrics.route_refused = None if routed.refused is None else routed.refused.reason
+        return served
+
+    def _groups(self, served: ServedRoute, requests: Sequence[Request]) -> list[_Group]:
+        """Who answers what: units by their salted hash, rows of one request perhaps by several arms."""
+        primary = served.primary
+        if len(served.arms) == 1:
+            return [_Group(primary, [(number, None) for number in range(len(requests))], list(requests))]
+        groups = {name: _Group(arm, [], []) for name, arm in served.arms.items()}
+        arm_of = served.routed.arm_of
+        for number, request in enumerate(requests):
+            keys = primary.contract.entity_keys(request)
+            names = [arm_of(key).arm for key in keys] if keys else [primary.name]  # the primary says what is wrong
+            for name in dict.fromkeys(names):
+                rows = None if len(set(names)) == 1 else [row for row, one in enumerate(names) if one == name]
+                groups[name].parts.append((number, rows))
+                groups[name].requests.append(request if rows is None else _some(request, rows))
+        return [group for group in groups.values() if group.parts]
+
+    def _admit(
+        self, groups: Iterable[_Group], decided_at_us: int, rejected: dict[int, Rejection]
+    ) -> list[tuple[ServedArm, RefusedRow]]:
+        """Applies each arm's contract; the refused rows, to be recorded."""
+        refusals: list[tuple[ServedArm, RefusedRow]] = []
+        for group in groups:
+            try:
+                admitted = group.arm.contract.admit(group.requests, decided_at_us, self._parts.features)
+            except PlatformError as error:
+                self._unavailable(group.parts, error, "features", rejected)
+                continue
+            group.admitted = admitted
+            for place, rows in admitted.refused.items():
+                number = group.parts[place][0]
+                first = rows[0].refusals[0]
+                rejected[number] = refused(first)
+                self.metrics.refused[first.field, first.rule] += 1
+                refusals += [(group.arm, row) for row in rows]
+        return refusals
+
+    def _decide(self, groups: Sequence[_Group], rejected: dict[int, Rejection]) -> None:
+        for group in groups:
+            admitted = group.admitted
+            if admitted is None or not admitted.bodies:
+                continue
+            try:
+                group.decided = group.arm.decide(self._parts.executor, admitted.matrix)
+            except PlatformError as error:
+                self._unavailable([group.parts[place] for place, _ in admitted.requests], error, "version", rejected)
+        if len(groups) > 1 and rejected:
+            for group in groups:
+                _leave_out(group, rejected)
+
+    def _unavailable(
+        self,
+        parts: Iterable[tuple[int, Any]],
+        error: PlatformError,
+        rule: str,
+        rejected: dict[int, Rejection],
+    ) -> None:
+        for number, _ in parts:
+            if number not in rejected:
+                self.metrics.unavailable[rule] += 1
+                rejected[number] = unavailable(error, rule)
+
+    def _record(
+        self,
+        groups: Sequence[_Group],
+        requests: Sequence[Request],
+        refusals: Sequence[tuple[ServedArm, RefusedRow]],
+        rejected: dict[int, Rejection],
+        times: tuple[int, int],
+    ) -> list[Answer | Rejection]:
+        """Makes the batch durable, then gives its answers out.
+
+        Raises:
+            StorageFailed: nothing of the batch is in the log.
+        """
+        decided_at_us, arrived_ns = times
+        seq = self._seq
+        moment = Moment(decided_at_us, wall_us(), (time.perf_counter_ns() - arrived_ns) // 1000)
+        frames = [self._refusal(arm, row, moment) for arm, row in refusals]
+        ids: list[list[bytes]] = []
+        for group in groups:
+            if group.decided is None or group.admitted is None:
+                ids.append([])
+                continue
+            rows = len(group.admitted.bodies)
+            random = os.urandom(rows * (ID_RANDOM + _SALT))
+            made = new_ids(decided_at_us, random[: rows * ID_RANDOM])
+            salts = random[rows * ID_RANDOM :]
+            frames += group.arm.encoder.payloads(moment, group.admitted.bodies, group.decided, made, salts, seq)
+            seq += rows
+            ids.append(made)
+        if frames:
+            self._parts.log.append(frames)
+        self._count(groups, moment, seq - self._seq)
+        self._seq = seq
+        return _answers(groups, ids, rejected, len(requests))
+
+    def _refusal(self, arm: ServedArm, row: RefusedRow, moment: Moment) -> bytes:
+        return encode_refusal(
+            LoggedRefusal(
+                writer=self._parts.writer,
+                model=self._parts.model,
+                version=arm.version,
+                contract_digest=arm.contract.contract.digest,
+                decided_at_us=moment.decided_at_us,
+                recorded_at_us=moment.recorded_at_us,
+                row_index=quarantine_index(self._seed, self._parts.model, row.row_key),
+                refusals=row.refusals,
+            )
+        )
+
+    def _count(self, groups: Iterable[_Group], moment: Moment, rows: int) -> None:
+        metrics = self.metrics
+        metrics.rows += rows
+        metrics.latency_us_sum += moment.latency_us * rows
+        metrics.log_bytes = self._parts.log.bytes_written
+        metrics.last_sync = self._parts.log.last_sync
+        for group in groups:
+            if group.decided is None or group.admitted is None:
+                continue
+            texts = group.decided.decision_texts
+            for code in group.decided.decisions.tolist():
+                metrics.decided[group.arm.version, group.arm.name, texts[code] or ""] += 1
+            for flags in group.admitted.flags.values():
+                metrics.flagged.update(flags)
+
+
+def _some(request: Request, rows: Sequence[int]) -> Request:
+    return {name: array[rows] for name, array in request.items()}
+
+
+def _leave_out(group: _Group, rejected: dict[int, Rejection]) -> None:
+    """Takes out the rows of requests that another arm rejected: all rows of a request are decided, or none."""
+    admitted, decided = group.admitted, group.decided
+    if admitted is None:
+        return
+    kept: list[int] = []
+    requests: list[tuple[int, int]] = []
+    at = 0
+    for place, rows in admitted.requests:
+        if group.parts[place][0] not in rejected:
+            requests.append((place, rows))
+            kept += range(at, at + rows)
+        at += rows
+    if len(kept) == at:
+        return
+    admitted.requests = requests
+    admitted.entity_keys = [admitted.entity_keys[row] for row in kept]
+    admitted.bodies = [admitted.bodies[row] for row in kept]
+    admitted.flags = {place: admitted.flags[row] for place, row in enumerate(kept) if row in admitted.flags}
+    admitted.matrix = admitted.matrix[kept]
+    group.decided = None if decided is None or not kept else decided.taken(np.array(kept))
+
+
+def _answers(
+    groups: Sequence[_Group], ids: Sequence[Sequence[bytes]], rejected: dict[int, Rejection], requests: int
+) -> list[Answer | Rejection]:
+    found: list[Answer | Rejection | None] = [rejected.get(number) for number in range(requests)]
+    split: dict[int, list[tuple[Any, Answer]]] = {}
+    for group, made in zip(groups, ids, strict=True):
+        decided = group.decided
+        if decided is None:
+            continue
+        epoch = group.arm.encoder.header.epoch or 0
+        outputs = {name: values.reshape(-1, 1) for name, values in decided.outputs.items()}
+        decisions = [decided.decision_texts[code] for code in decided.decisions.tolist()]
+        reasons = [decided.reasons.lists[code] for code in decided.reasons.codes.tolist()]
+        texts = id_texts_of(made)
+        at = 0
+        for number, places, rows in group.taken():
+            end = at + rows
+            answer = Answer(
+                {name: values[at:end] for name, values in outputs.items()},
+                decisions[at:end],
+                [group.arm.version] * rows,
+                texts[at:end],
+                reasons[at:end],
+                epoch,
+            )
+            at = end
+            if places is None:
+                found[number] = answer
+            else:
+                split.setdefault(number, []).append((places, answer))
+    for number, parts in split.items():
+        found[number] = joined(parts, sum(len(places) for places, _ in parts))
+    return [one for one in found if one is not None]
