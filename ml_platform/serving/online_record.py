@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ml_platform.core.columns import arrow_type
 from ml_platform.core.contract import Contract, Refusal
@@ -20,6 +20,7 @@ from ml_platform.serving.record import HEADER_FORMAT, SECTION_FORMAT, Header, Se
 
 __all__ = [
     "DECISION",
+    "HEADER_FIELDS",
     "REFUSAL",
     "LoggedDecision",
     "LoggedRefusal",
@@ -34,7 +35,7 @@ __all__ = [
 
 DECISION: Final = 1
 REFUSAL: Final = 2
-_HEADER_FIELDS: Final[tuple[tuple[str, FieldType], ...]] = (
+HEADER_FIELDS: Final[tuple[tuple[str, FieldType], ...]] = (
     ("root_id", "text"),
     ("model", "text"),
     ("version", "i64"),
@@ -55,6 +56,15 @@ _HEADER_FIELDS: Final[tuple[tuple[str, FieldType], ...]] = (
     ("writer", "text"),
     ("prediction_id", "bytes"),
     ("seq", "i64"),
+)
+_REFUSAL_FIELDS: Final[tuple[tuple[str, FieldType], ...]] = (
+    ("writer", "text"),
+    ("model", "text"),
+    ("version", "i64"),
+    ("contract_digest", "text"),
+    ("decided_at_us", "us"),
+    ("recorded_at_us", "us"),
+    ("row_index", "bytes"),
 )
 
 
@@ -149,7 +159,7 @@ def decode_header(raw: bytes) -> Header:
     reader = RowReader(raw)
     if reader.take("text") != HEADER_FORMAT:
         raise _broken("header")
-    header = Header(**{name: reader.take(kind) for name, kind in _HEADER_FIELDS})
+    header = Header(**{name: reader.take(kind) for name, kind in HEADER_FIELDS})
     reader.end()
     return header
 
@@ -186,13 +196,14 @@ def key_types(contract: Contract) -> tuple[FieldType, ...]:
 
 def _decode_refusal(payload: bytes) -> LoggedRefusal:
     reader = RowReader(payload[1:])
-    head = [reader.take(kind) for kind in ("text", "text", "i64", "text", "us", "us", "bytes")]
-    names, rules, kinds = (reader.take("texts") for _ in range(3))
+    take = reader.take
+    head: dict[str, Any] = {name: take(kind) for name, kind in _REFUSAL_FIELDS}
+    names, rules, kinds = (take("texts") for _ in range(3))
     reader.end()
     if None in (names, rules, kinds) or not len(names) == len(rules) == len(kinds):
         raise _broken("refusals")
     found = tuple(Refusal(0, *why) for why in zip(names, rules, kinds, strict=True))
-    return LoggedRefusal(*head, found)
+    return LoggedRefusal(**head, refusals=found)
 
 
 def _broken(field: str) -> IntegrityError:

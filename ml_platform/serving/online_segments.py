@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ml_platform.core.delta import Lake
 from ml_platform.core.errors import Tampered
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.subjects import Subjects
 from ml_platform.serving.online_columns import (
-    Block,
     Contracts,
+    Decoded,
     EntityOf,
-    RawDecision,
     SegmentRows,
+    decode_columns,
+    entity_rows,
     joined,
-    make_block,
 )
 from ml_platform.serving.online_plan import Plan
 from ml_platform.serving.online_record import DECISION, LoggedRefusal, decode
@@ -33,7 +38,8 @@ from ml_platform.training.decision import DECLINED
 __all__ = ["SEGMENT_RECORDS", "BuiltSegment", "LoggedSegments"]
 
 SEGMENT_RECORDS: Final = 65_536
-_BLOCK_RECORDS: Final = 4_096  # decoded at a time: Python objects are a hundred times their rows
+_BLOCK_RECORDS: Final = 16_384  # decoded at a time
+_DAY_US: Final = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,17 @@ class _Growing:
     number: int
     first_seq: int
     date: str
-    blocks: list[Block] = field(default_factory=list)
-    waiting: list[RawDecision] = field(default_factory=list)
+    blocks: list[Decoded] = field(default_factory=list)
+    entities: list[pa.Table] = field(default_factory=list)
     size: int = 0
-    declined: int = 0
-    flagged: int = 0
-    at_us: int = 0
 
-    def add(self, decision: RawDecision) -> None:
-        self.waiting.append(decision)
-        self.size += 1
-        self.declined += decision.section.decision == DECLINED
-        self.flagged += bool(decision.section.flags)
-        self.at_us = max(self.at_us, decision.header.recorded_at_us)
+
+@dataclass(frozen=True)
+class _Run:
+    """Decisions that follow each other: the numbers of their frames, and their columns."""
+
+    numbers: list[int]
+    decoded: Decoded
 
 
 @dataclass
@@ -90,32 +94,48 @@ class LoggedSegments:
     refusals: list[LoggedRefusal] = field(default_factory=list)
     torn: dict[str, int] = field(default_factory=dict)
     end: int = 0
-    _recorded: list[int] = field(default_factory=list)
+    _recorded: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def recorded_before(self, at_us: int) -> int:
         """How many decisions were recorded before a time of the wall."""
-        return sum(one < at_us for one in self._recorded)
+        return sum(int((one < at_us).sum()) for one in self._recorded)
 
     def __iter__(self) -> Iterator[BuiltSegment]:
         """Raises ``Tampered`` where a record is missing or is not the writer's; nothing of the rest is built then."""
         growing: _Growing | None = None
         expected = self.plan.first_seq
-        for number, decision in self._decisions():
-            self._check(decision, expected)
-            date = date_of(decision.header.decided_at_us)
-            if growing is not None and (growing.date != date or growing.size == SEGMENT_RECORDS):
-                yield self._built(growing)
-                growing = None
-            growing = growing or _Growing(number, expected, date)
-            growing.add(decision)
-            if len(growing.waiting) == _BLOCK_RECORDS:
-                self._fold(growing)
-            expected += 1
+        for run in self._runs():
+            self._check(run.decoded, expected)
+            self._recorded.append(run.decoded.numbers("recorded_at"))
+            start = 0
+            for end, date in _dates(run.decoded):
+                while start < end:
+                    if growing is not None and (growing.date != date or growing.size == SEGMENT_RECORDS):
+                        yield self._built(growing)
+                        growing = None
+                    growing = growing or _Growing(run.numbers[start], expected + start, date)
+                    stop = min(end, start + SEGMENT_RECORDS - growing.size)
+                    self._add(growing, run.decoded.slice(start, stop))
+                    start = stop
+            expected += run.decoded.rows
         if growing is not None:
             yield self._built(growing, last=True)
 
-    def _decisions(self) -> Iterator[tuple[int, RawDecision]]:
-        """Decisions with the number of their frame."""
+    def _runs(self) -> Iterator[_Run]:
+        """All decisions, some thousand at a time."""
+        numbers: list[int] = []
+        payloads: list[bytes] = []
+        for number, payload in self._decisions():
+            numbers.append(number)
+            payloads.append(payload)
+            if len(payloads) == _BLOCK_RECORDS:
+                yield _Run(numbers, decode_columns(payloads, self.contracts))
+                numbers, payloads = [], []
+        if payloads:
+            yield _Run(numbers, decode_columns(payloads, self.contracts))
+
+    def _decisions(self) -> Iterator[tuple[int, bytes]]:
+        """Logged decisions with the number of their frame."""
         self.end = self.plan.first_frame
         for name in self.plan.files:
             file = self.folder.path / name
@@ -127,24 +147,24 @@ class LoggedSegments:
             for payload in frames:
                 number, self.end = self.end, self.end + 1
                 if payload[0] == DECISION:
-                    found = RawDecision.of(payload, self.contracts)
-                    self._recorded.append(found.header.recorded_at_us)
-                    yield number, found
+                    yield number, payload
                     continue
                 refusal = decode(payload, self.contracts)
                 if isinstance(refusal, LoggedRefusal):
                     self.refusals.append(refusal)
 
-    def _check(self, decision: RawDecision, expected: int) -> None:
-        header = decision.header
-        if (header.writer, header.model) != (self.folder.writer, self.folder.model):
-            raise Tampered(
-                "A logged record names another writer or model than its folder.",
-                field=self.folder.writer,
-                next_step="Restore the folder from a backup; it is not sealed before.",
-            )
-        if header.seq != expected:
-            raise self._lacks(f"seq {expected}", f"seq {header.seq}")
+    def _check(self, decoded: Decoded, expected: int) -> None:
+        for name, wanted in (("writer", self.folder.writer), ("model", self.folder.model)):
+            if pc.unique(decoded.headers.column(name)).to_pylist() != [wanted]:
+                raise Tampered(
+                    "A logged record names another writer or model than its folder.",
+                    field=self.folder.writer,
+                    next_step="Restore the folder from a backup; it is not sealed before.",
+                )
+        found = decoded.numbers("seq")
+        wrong = np.flatnonzero(found != np.arange(expected, expected + decoded.rows))
+        if len(wrong):
+            raise self._lacks(f"seq {expected + wrong[0]}", f"seq {found[wrong[0]]}")
 
     def _lacks(self, expected: str, found: str) -> Tampered:
         return Tampered(
@@ -153,30 +173,34 @@ class LoggedSegments:
             next_step="Restore the missing file from a backup; `mlp verify` shows the gap until then.",
         )
 
-    def _fold(self, growing: _Growing) -> None:
-        if growing.waiting:
-            month = growing.date[:7]
-            block = make_block(growing.waiting, self.contracts, self.subjects, self.entity, month)
-            growing.blocks.append(block)
-            growing.waiting = []
+    def _add(self, growing: _Growing, decoded: Decoded) -> None:
+        growing.blocks.append(decoded)
+        growing.entities.append(entity_rows(decoded, self.subjects, self.entity, growing.date[:7]))
+        growing.size += decoded.rows
 
     def _built(self, growing: _Growing, *, last: bool = False) -> BuiltSegment:
         """``last``: all files were read, so that the refusals are counted."""
-        self._fold(growing)
-        number = growing.number
-        rows = joined(growing.blocks, f"{self.folder.writer}.{number}")
+        rows = joined(growing.blocks, growing.entities, f"{self.folder.writer}.{growing.number}")
         counts = {
             "accepted": growing.size,
-            "declined": growing.declined,
-            "flagged": growing.flagged,
+            "declined": rows.personal.column("decision").to_pylist().count(DECLINED),
+            "flagged": int(np.count_nonzero(pc.list_value_length(rows.personal.column("flags")).to_numpy())),
             "refused": len(self.refusals) if last else 0,
         }
         segment = described(
             rows,
-            number=number,
+            number=growing.number,
             model=self.folder.model,
             writer=self.folder.writer,
             first_seq=growing.first_seq,
             counts=counts,
         )
-        return BuiltSegment(segment, rows, number, growing.date, growing.at_us)
+        newest: Any = pc.max(rows.headers.column("recorded_at").cast(pa.int64())).as_py()
+        return BuiltSegment(segment, rows, growing.number, growing.date, newest)
+
+
+def _dates(decoded: Decoded) -> list[tuple[int, str]]:
+    """Runs of one decided date: where each ends, and the date."""
+    days = decoded.numbers("decided_at") // _DAY_US
+    ends = [*(np.flatnonzero(days[1:] != days[:-1]) + 1).tolist(), decoded.rows]
+    return [(end, date_of(int(days[end - 1]) * _DAY_US)) for end in ends]

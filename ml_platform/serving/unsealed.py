@@ -77,16 +77,15 @@ class UnsealedRecords:
     def find(self, prediction_id: bytes, *, model: str | None = None) -> UnsealedRecord | None:
         """The record of an id of 16 bytes; None where no log holds it."""
         for payload in self._holding(prediction_id, model):
-            found = RawDecision.of(payload, self.contracts)
-            if found.header.prediction_id == prediction_id:
-                return self._shaped(found)
+            if decode_header(decision_parts(payload)[0]).prediction_id == prediction_id:
+                return self._shaped(payload)
         return None
 
     def find_by_entity(self, model: str, key: Key) -> list[UnsealedRecord]:
         """The decisions about an entity, in no order."""
         encoded = encode_row(list(key))
-        found = (RawDecision.of(payload, self.contracts) for payload in self._holding(encoded, model))
-        return [self._shaped(one) for one in found if one.entity_key == encoded]
+        found = list(self._holding(encoded, model))
+        return [self._shaped(one) for one in found if RawDecision.of(one, self.contracts).entity_key == encoded]
 
     def find_refusals(self, model: str, row_index: bytes) -> list[LoggedRefusal]:
         """The refusals of a request, by its keyed index of 32 bytes."""
@@ -100,18 +99,19 @@ class UnsealedRecords:
 
     def decisions(self, model: str) -> Iterator[RawDecision]:
         """Every decision of a model that a log holds, oldest first per writer."""
-        for folder in writer_folders(self.wal, model):
-            for payload in folder.frames():
-                if payload[0] == DECISION:
-                    yield RawDecision.of(payload, self.contracts)
+        for payload in self._payloads(model):
+            yield RawDecision.of(payload, self.contracts)
 
     def shaped(self, model: str) -> Iterator[UnsealedRecord]:
         """The same, in the shape of the tables."""
-        return map(self._shaped, self.decisions(model))
+        return map(self._shaped, self._payloads(model))
 
-    def _shaped(self, found: RawDecision) -> UnsealedRecord:
-        header, personal = decision_rows(found, self.contracts(found.header.contract_digest))
-        return UnsealedRecord(header, personal, found)
+    def _payloads(self, model: str) -> Iterator[bytes]:
+        for folder in writer_folders(self.wal, model):
+            yield from (payload for payload in folder.frames() if payload[0] == DECISION)
+
+    def _shaped(self, payload: bytes) -> UnsealedRecord:
+        return UnsealedRecord(*decision_rows(payload, self.contracts), RawDecision.of(payload, self.contracts))
 
     def _files(self, model: str | None) -> Iterator[Path]:
         for folder in writer_folders(self.wal, model):
