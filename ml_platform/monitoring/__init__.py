@@ -1,5 +1,6 @@
 """Drift, performance, alerts, retrain requests."""
 
 from ml_platform.monitoring.monitor import Monitor
+from ml_platform.monitoring.retrain import Retraining
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "Retraining"]

@@ -38,14 +38,14 @@ class Limits:
         psi: above it a distribution has moved (the model's `Monitor.psi_limit`).
         noise_level: and above the PSI that unshifted samples stay below with this probability.
         null_effect: Cohen's h of a rise of the null rate (0 to 2 % is 0.28, 60 to 75 % 0.32).
-        new_rows: rows of a category that the version has never seen.
+        least_rows: rows that must show it: nulls, a category that the version has never seen, refusals for a shape.
         schema_share: of the requests, refused because a field is missing, unknown or of another type.
     """
 
     psi: float = 0.2
     noise_level: float = 0.999
     null_effect: float = 0.3
-    new_rows: int = 10
+    least_rows: int = 10
     schema_share: float = 0.01
 
 
@@ -256,7 +256,7 @@ class _Judge:
         change = rate_difference(nulls_now, rows_now, nulls, rows, level=self.limits.noise_level)
         before, now = nulls / rows, nulls_now / rows_now
         effect = 2 * math.asin(math.sqrt(now)) - 2 * math.asin(math.sqrt(before))
-        spike = effect >= self.limits.null_effect and change.low > 0
+        spike = effect >= self.limits.null_effect and change.low > 0 and nulls_now >= self.limits.least_rows
         return NullRate(before, now, change, effect, spike)
 
     def score(self, reference: ReferenceProfile, window: WindowProfile) -> ScoreDrift:

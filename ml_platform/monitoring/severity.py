@@ -78,7 +78,7 @@ def judge_drift(report: DriftReport, limits: Limits | None = None) -> tuple[Judg
             found.append(Judgement("psi", one.name, one.shift.moved, numbers))
         if one.critical and one.kind == "category":
             new = {"categories": len(one.new), "rows": one.new_rows, "share": one.new_rows / report.rows}
-            found.append(Judgement("new_category", one.name, one.new_rows >= limits.new_rows, new))
+            found.append(Judgement("new_category", one.name, one.new_rows >= limits.least_rows, new))
     if report.score.shift is not None:
         shift = report.score.shift
         numbers = {"psi": shift.psi, "noise": shift.noise, "limit": limits.psi}
@@ -89,7 +89,7 @@ def judge_drift(report: DriftReport, limits: Limits | None = None) -> tuple[Judg
 def _schema(report: DriftReport, limits: Limits) -> Judgement:
     # One client that writes nonsense is refused and recorded; nobody is woken for it.
     requests = report.rows + max(report.refused.values(), default=0)
-    least = max(limits.new_rows, limits.schema_share * requests)
+    least = max(limits.least_rows, limits.schema_share * requests)
     numbers = {f"{one.field}:{one.rule}": one.rows for one in report.schema}
     return Judgement("schema", None, any(rows >= least for rows in numbers.values()), numbers)
 
