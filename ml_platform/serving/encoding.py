@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow as pa
 from ml_platform.core.errors import DataError
 from ml_platform.core.rows import FieldType, arrow_row_type, encode_value
 
-__all__ = ["Coded", "Constant", "Fixed", "Part", "arrow_part", "fixed", "row_bytes"]
+__all__ = ["Coded", "Constant", "Fixed", "Messages", "Part", "arrow_part", "fixed", "row_bytes", "row_messages"]
 
 Bytes2D = npt.NDArray[np.uint8]
 Mask2D = npt.NDArray[np.bool_]
@@ -33,6 +34,37 @@ _DTYPES: Final[dict[FieldType, str]] = {
     "date": "<i4",
     "bool": "u1",
 }
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Byte strings of many rows, end to end: row i lies at ``offsets[i]:offsets[i + 1]`` of ``raw``."""
+
+    raw: bytes
+    offsets: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: Sequence[bytes]) -> Messages:
+        return cls(b"".join(values), _edges(np.fromiter(map(len, values), np.int64, len(values))))
+
+    @classmethod
+    def of_matrix(cls, matrix: Bytes2D) -> Messages:
+        """Equally long ones, [n, width]."""
+        rows, width = matrix.shape
+        return cls(matrix.tobytes(), np.arange(rows + 1, dtype=np.int64) * width)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def split(self) -> list[bytes]:
+        edges = self.offsets.tolist()
+        return [self.raw[at:end] for at, end in pairwise(edges)]
+
+
+def _edges(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    edges = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=edges[1:])
+    return edges
 
 
 @dataclass(frozen=True)
@@ -158,34 +190,37 @@ def arrow_part(column: pa.ChunkedArray[Any], *, field: str) -> Part:
 
 def row_bytes(parts: Sequence[Part], rows: int, *, sized: bool = False) -> list[bytes]:
     """The concatenated fields of each row; ``sized``: as one ``bytes`` field, presence and length before them."""
+    return row_messages(parts, rows, sized=sized).split()
+
+
+def row_messages(parts: Sequence[Part], rows: int, *, sized: bool = False) -> Messages:
+    """What ``row_bytes`` gives, end to end."""
     if not parts:
-        return [b"\x01\0\0\0\0" if sized else b""] * rows
+        return Messages.of([b"\x01\0\0\0\0" if sized else b""] * rows)
     if sum(part.width for part in parts) > _WIDEST:
         joined = [b"".join(pieces) for pieces in zip(*(part.pieces() for part in parts), strict=True)]
-        return [encode_value("bytes", row) for row in joined] if sized else joined
-    found: list[bytes] = []
-    for start in range(0, rows, _BLOCK_ROWS):
-        found += _block(parts, start, min(start + _BLOCK_ROWS, rows), sized=sized)
-    return found
+        return Messages.of([encode_value("bytes", row) for row in joined] if sized else joined)
+    found = [_block(parts, start, min(start + _BLOCK_ROWS, rows), sized=sized) for start in range(0, rows, _BLOCK_ROWS)]
+    lengths = [np.zeros(0, np.int64), *(lengths for _, lengths in found)]
+    return Messages(b"".join([raw for raw, _ in found]), _edges(np.concatenate(lengths)))
 
 
-def _block(parts: Sequence[Part], start: int, stop: int, *, sized: bool) -> list[bytes]:
+def _block(parts: Sequence[Part], start: int, stop: int, *, sized: bool) -> tuple[bytes, npt.NDArray[np.int64]]:
+    """The rows end to end, and their lengths."""
     blocks = [part.block(start, stop) for part in parts]
     width = sum(values.shape[1] for values, _ in blocks)
     kept: Mask2D | None = None
-    lengths = np.full(stop - start, width)
+    lengths = np.full(stop - start, width, np.int64)
     if any(mask is not None for _, mask in blocks):
         kept = np.concatenate([np.ones(values.shape, np.bool_) if mask is None else mask for values, mask in blocks], 1)
-        lengths = kept.sum(axis=1)
+        lengths = kept.sum(axis=1, dtype=np.int64)
     if sized:
         before = _sizes(lengths)
         blocks = [(before, None), *blocks]
         kept = None if kept is None else np.concatenate([np.ones(before.shape, np.bool_), kept], axis=1)
         lengths = lengths + before.shape[1]
     matrix = np.concatenate([values for values, _ in blocks], axis=1)
-    raw = (matrix if kept is None else matrix[kept]).tobytes()
-    ends = np.cumsum(lengths).tolist()
-    return [raw[at:end] for at, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return (matrix if kept is None else matrix[kept]).tobytes(), lengths
 
 
 def _sizes(lengths: npt.NDArray[np.integer[Any]]) -> Bytes2D:

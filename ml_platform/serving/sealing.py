@@ -24,7 +24,7 @@ from ml_platform.core.ids import id_text
 from ml_platform.core.objects import ObjectStore
 from ml_platform.serving import tables
 from ml_platform.serving.behind import Behind
-from ml_platform.serving.building import ID_BYTES, hex_texts, id_texts, leaf_hashes
+from ml_platform.serving.building import ID_BYTES, hex_texts, id_texts, leaf_rows
 from ml_platform.serving.delta import PartitionWriter, commit_files
 from ml_platform.serving.intent import Intent, marker_path
 from ml_platform.serving.record import SUBJECT_ROLE, Header
@@ -127,7 +127,7 @@ class Sealer:
                 _check_unique(matrix)
                 first, last = first or matrix[0].tobytes(), matrix[-1].tobytes()
                 behind.run(_write_personal, writer, block, matrix)
-                leaves[seq : seq + block.num_rows] = _matrix(leaf_hashes(constant, block, seq))
+                leaves[seq : seq + block.num_rows] = leaf_rows(constant, block, seq)
                 stream.write_table(block.select(narrow.names))
                 entities.append(block.select(["entity_index", "id"]))
                 seq += block.num_rows
@@ -268,10 +268,6 @@ class Sealer:
             txn_version=intent.revision + 1,
             metadata={"segment": segment.id},
         )
-
-
-def _matrix(hashes: list[bytes]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
 
 
 def _repeated(value: object, kind: pa.DataType, rows: int) -> Any:

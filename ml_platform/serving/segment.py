@@ -17,6 +17,8 @@ from ml_platform.core.digests import canonical_json, parse_canonical
 from ml_platform.core.errors import DuplicateKeys, NotFound, Tampered
 from ml_platform.core.merkle import HASH_BYTES, TreeHashes, verify_inclusion
 from ml_platform.core.objects import ObjectStore
+from ml_platform.serving.encoding import Messages
+from ml_platform.serving.hashing import hash_rows
 from ml_platform.serving.spool import sorted_order
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
 
 FORMAT: Final = "ml-platform/segment/1"
 _BLOCK: Final = 256  # a power of two: roots of blocks are nodes of the tree, on its eighth level
+_MANY: Final = 4_096  # leaves from which hashing level by level is cheaper
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ class LeafTree:
 
     def block_roots(self) -> bytes:
         """The roots of blocks of 256 leaves, end to end, computed from the leaves."""
+        if self.size >= _MANY:
+            return _level(self._matrix, _BLOCK.bit_length() - 1).tobytes()
         blocks = -(-self.size // _BLOCK)
         return b"".join(self._block(number).root() for number in range(blocks))
 
@@ -166,6 +171,15 @@ class LeafTree:
         """The inclusion proof of one leaf, from the leaf upwards."""
         number, within = divmod(index, _BLOCK)
         return [*self._block(number).inclusion_proof(within), *self._top().inclusion_proof(number)]
+
+
+def _level(nodes: npt.NDArray[np.uint8], up: int) -> npt.NDArray[np.uint8]:
+    """The nodes [n, 32] of a tree so many levels higher: hashed level by level, not block by block."""
+    for _ in range(up):
+        pairs = len(nodes) // 2
+        parents = hash_rows(b"\x01", Messages.of_matrix(nodes[: 2 * pairs].reshape(pairs, 2 * HASH_BYTES)))
+        nodes = np.concatenate([parents, nodes[2 * pairs :]])
+    return nodes
 
 
 def _increasing(matrix: npt.NDArray[np.uint8]) -> bool:
