@@ -29,9 +29,9 @@ if TYPE_CHECKING:
         sum_,
     )
     from ml_platform.model import Approvals, Attribute, Model
-    from ml_platform.monitoring import Monitor
+    from ml_platform.monitoring import Monitor, Retraining
     from ml_platform.platform import Platform
-    from ml_platform.rollout import Rollout
+    from ml_platform.rollout import Guardrails, Rollout
     from ml_platform.serving.declaration import Serving
     from ml_platform.training import (
         Decline,
@@ -53,6 +53,7 @@ _HOMES: Final[dict[str, str]] = {
     "Entity": "features",
     "FeatureView": "features",
     "Function": "training",
+    "Guardrails": "rollout",
     "Label": "datasets",
     "LightGBM": "training",
     "Model": "model",
@@ -61,6 +62,7 @@ _HOMES: Final[dict[str, str]] = {
     "Platform": "platform",
     "PlatformError": "core.errors",
     "RequestView": "features",
+    "Retraining": "monitoring",
     "Rollout": "rollout",
     "SameAsEvent": "features",
     "Serving": "serving.declaration",
@@ -90,6 +92,7 @@ __all__ = [
     "Entity",
     "FeatureView",
     "Function",
+    "Guardrails",
     "Label",
     "LightGBM",
     "Model",
@@ -98,6 +101,7 @@ __all__ = [
     "Platform",
     "PlatformError",
     "RequestView",
+    "Retraining",
     "Rollout",
     "SameAsEvent",
     "Serving",

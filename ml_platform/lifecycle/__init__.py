@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ml_platform.lifecycle.alerting import acknowledge_alert, close_alert, deliver_notices, list_alerts, show_alert
+    from ml_platform.lifecycle.approving import (
+        Approved,
+        approval_payload,
+        approve,
+        enter_approval,
+        open_decisions,
+    )
     from ml_platform.lifecycle.candidates import CandidateResult, Registered, build_candidate, register_candidate
     from ml_platform.lifecycle.evaluating import EvaluationResult, evaluate_candidate, read_evaluated
     from ml_platform.lifecycle.features import Materialized, materialize_view
+    from ml_platform.lifecycle.logged import PredictionLog, prediction_log
+    from ml_platform.lifecycle.loop import Monitored, finished_windows, is_stale, mature_window, monitor_window
     from ml_platform.lifecycle.monitoring import (
         DriftResult,
         WindowProfiles,
@@ -22,18 +31,8 @@ if TYPE_CHECKING:
     )
     from ml_platform.lifecycle.online_features import Published, get_online_features, publish_features, publish_view
     from ml_platform.lifecycle.performance import PerformanceResult, performance_report
-    from ml_platform.lifecycle.promotion import (
-        Approved,
-        Transitioned,
-        approval_payload,
-        approve,
-        enter_approval,
-        open_decisions,
-        promote,
-        restore,
-        rollback,
-        stage,
-    )
+    from ml_platform.lifecycle.promotion import Transitioned, archive, promote, restore, rollback, stage
+    from ml_platform.lifecycle.pushing import Pushed, push_repository
     from ml_platform.lifecycle.queries import (
         list_decisions,
         list_models,
@@ -47,9 +46,15 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.retrain_queries import list_retrains, ready_retrains
     from ml_platform.lifecycle.retrain_runs import RetrainFinished, finish_retrain, run_retrain, start_retrain
     from ml_platform.lifecycle.retraining import RetrainAsked, decide_retrain, request_retrain, watch_retrains
+    from ml_platform.lifecycle.rollout import RolloutAdvanced, advance_rollout, rollout_status
+    from ml_platform.lifecycle.route_view import show_route
+    from ml_platform.lifecycle.routing import enter_pending_flips, settle
     from ml_platform.lifecycle.scoring import is_complete, score_partition
     from ml_platform.lifecycle.sealing import SealReport, seal_follow, seal_once
     from ml_platform.lifecycle.serving import TritonServing, predict, serve
+    from ml_platform.lifecycle.shadow import shadow_follow, shadow_once
+    from ml_platform.lifecycle.shadow_report import shadow_report
+    from ml_platform.lifecycle.sharing import Shared, set_share
     from ml_platform.lifecycle.sources import Landed, land_source
     from ml_platform.lifecycle.training import (
         TrainedModel,
@@ -61,19 +66,24 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.watching import WatchResult, watch
 
 _HOMES: Final[dict[str, str]] = {
-    "Approved": "promotion",
+    "Approved": "approving",
     "Candidate": "requesting",
     "CandidateResult": "candidates",
     "DriftResult": "monitoring",
     "EvaluationResult": "evaluating",
     "Landed": "sources",
     "Materialized": "features",
+    "Monitored": "loop",
     "PerformanceResult": "performance",
+    "PredictionLog": "logged",
     "Published": "online_features",
+    "Pushed": "pushing",
     "Registered": "candidates",
     "RetrainAsked": "retraining",
     "RetrainFinished": "retrain_runs",
+    "RolloutAdvanced": "rollout",
     "SealReport": "sealing",
+    "Shared": "sharing",
     "TrainedModel": "training",
     "TrainingSetResult": "training",
     "Transitioned": "promotion",
@@ -81,8 +91,10 @@ _HOMES: Final[dict[str, str]] = {
     "WatchResult": "watching",
     "WindowProfiles": "monitoring",
     "acknowledge_alert": "alerting",
-    "approval_payload": "promotion",
-    "approve": "promotion",
+    "advance_rollout": "rollout",
+    "approval_payload": "approving",
+    "approve": "approving",
+    "archive": "promotion",
     "build_candidate": "candidates",
     "build_training_set": "training",
     "close_alert": "alerting",
@@ -90,11 +102,14 @@ _HOMES: Final[dict[str, str]] = {
     "deliver_notices": "alerting",
     "drift_report": "monitoring",
     "drifted_features": "monitoring",
-    "enter_approval": "promotion",
+    "enter_approval": "approving",
+    "enter_pending_flips": "routing",
     "evaluate_candidate": "evaluating",
     "finish_retrain": "retrain_runs",
+    "finished_windows": "loop",
     "get_online_features": "online_features",
     "is_complete": "scoring",
+    "is_stale": "loop",
     "land_source": "sources",
     "list_alerts": "alerting",
     "list_decisions": "queries",
@@ -102,13 +117,17 @@ _HOMES: Final[dict[str, str]] = {
     "list_retrains": "retrain_queries",
     "list_versions": "queries",
     "materialize_view": "features",
-    "open_decisions": "promotion",
+    "mature_window": "loop",
+    "monitor_window": "loop",
+    "open_decisions": "approving",
     "performance_report": "performance",
     "predict": "serving",
+    "prediction_log": "logged",
     "profile_window": "monitoring",
     "promote": "promotion",
     "publish_features": "online_features",
     "publish_view": "online_features",
+    "push_repository": "pushing",
     "read_candidate": "requesting",
     "read_clock": "queries",
     "read_evaluated": "evaluating",
@@ -119,13 +138,20 @@ _HOMES: Final[dict[str, str]] = {
     "request_retrain": "retraining",
     "restore": "promotion",
     "rollback": "promotion",
+    "rollout_status": "rollout",
     "run_retrain": "retrain_runs",
     "score_partition": "scoring",
     "seal_follow": "sealing",
     "seal_once": "sealing",
     "serve": "serving",
+    "set_share": "sharing",
+    "settle": "routing",
+    "shadow_follow": "shadow",
+    "shadow_once": "shadow",
+    "shadow_report": "shadow_report",
     "show_alert": "alerting",
     "show_candidate": "queries",
+    "show_route": "route_view",
     "show_version": "queries",
     "stage": "promotion",
     "start_retrain": "retrain_runs",
@@ -143,12 +169,17 @@ __all__ = [
     "EvaluationResult",
     "Landed",
     "Materialized",
+    "Monitored",
     "PerformanceResult",
+    "PredictionLog",
     "Published",
+    "Pushed",
     "Registered",
     "RetrainAsked",
     "RetrainFinished",
+    "RolloutAdvanced",
     "SealReport",
+    "Shared",
     "TrainedModel",
     "TrainingSetResult",
     "Transitioned",
@@ -156,8 +187,10 @@ __all__ = [
     "WatchResult",
     "WindowProfiles",
     "acknowledge_alert",
+    "advance_rollout",
     "approval_payload",
     "approve",
+    "archive",
     "build_candidate",
     "build_training_set",
     "close_alert",
@@ -166,10 +199,13 @@ __all__ = [
     "drift_report",
     "drifted_features",
     "enter_approval",
+    "enter_pending_flips",
     "evaluate_candidate",
     "finish_retrain",
+    "finished_windows",
     "get_online_features",
     "is_complete",
+    "is_stale",
     "land_source",
     "list_alerts",
     "list_decisions",
@@ -177,13 +213,17 @@ __all__ = [
     "list_retrains",
     "list_versions",
     "materialize_view",
+    "mature_window",
+    "monitor_window",
     "open_decisions",
     "performance_report",
     "predict",
+    "prediction_log",
     "profile_window",
     "promote",
     "publish_features",
     "publish_view",
+    "push_repository",
     "read_candidate",
     "read_clock",
     "read_evaluated",
@@ -194,13 +234,20 @@ __all__ = [
     "request_retrain",
     "restore",
     "rollback",
+    "rollout_status",
     "run_retrain",
     "score_partition",
     "seal_follow",
     "seal_once",
     "serve",
+    "set_share",
+    "settle",
+    "shadow_follow",
+    "shadow_once",
+    "shadow_report",
     "show_alert",
     "show_candidate",
+    "show_route",
     "show_version",
     "stage",
     "start_retrain",
