@@ -93,8 +93,11 @@ def test_bytes_that_are_not_canonical_are_refused(staged: World) -> None:
 
 
 def test_an_approval_without_a_reason_cannot_be_made(staged: World) -> None:
-    with pytest.raises(DeclarationError, match="reason"):
-        staged.registry.payload("credit_risk", 1, action="promote", source="staging", to="canary", reason=" ")
+    move = {"action": "promote", "source": "staging", "to": "canary"}
+    for reason in (" ", "x" * 2_001):
+        with pytest.raises(DeclarationError, match="reason"):
+            staged.registry.payload("credit_risk", 1, reason=reason, **move)
+    assert staged.registry.payload("credit_risk", 1, reason="x" * 2_000, **move)
 
 
 def test_a_signature_for_another_purpose_or_of_other_bytes_is_refused(staged: World) -> None:
