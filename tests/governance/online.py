@@ -29,7 +29,7 @@ from tests.serving.online_support import sections
 
 MODEL = "small_risk"
 WRITER = "router-" + "0a" * 16
-NOW = at("2010-04-01")
+NOW = at("2010-03-31")
 
 
 def requests(ids: Sequence[int], *, times: Sequence[datetime] | None = None) -> pa.Table:

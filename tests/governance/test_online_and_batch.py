@@ -24,7 +24,7 @@ def march(root, tmp_path):
     pq.write_table(table, tmp_path / "march.parquet")
     lifecycle.land_source(root, REQUESTS, tmp_path / "march.parquet")
     artifact = load_artifact(root.objects, root.registry.state().version(MODEL, 1).digests.artifact)
-    materialize_model_views(root, model(), end=NOW, views=contract_views(root, artifact.contract))
+    materialize_model_views(root, model(), end=at("2010-04-01"), views=contract_views(root, artifact.contract))
     return root, table, apply_route(root)
 
 
@@ -70,7 +70,7 @@ def test_shadows_and_later_decisions_leave_nothing_out(march):
     decided(
         platform, table.slice(0, 3), route, writer=shadow, role="shadow", decision_of_record=False, route_digest=None
     )
-    later = int(NOW.timestamp() * 1_000_000) + 5_000_000
+    later = int(at("2010-04-01").timestamp() * 1_000_000) + 1
     decided(platform, table.slice(3, 2), route, decided_at_us=later)
     assert lifecycle.score_partition(platform, model(), "2010-03").already_decided == 0
     lifecycle.seal_once(platform)
