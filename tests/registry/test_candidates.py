@@ -19,6 +19,24 @@ def test_versions_are_dense_and_registering_again_gives_the_same_number(world: W
     assert world.registry.state().size == size
 
 
+def test_a_registration_that_died_before_its_checkpoint_publishes_it_when_it_is_run_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(world.registry._log, "checkpoint", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.version(1)
+    published = world.folder / "store" / "checkpoints"
+    assert world.registry.state().size == 4
+    assert not (published / "4").exists()
+    assert world.registry.register(world.registration(1)) == 1
+    assert (published / "4").exists()
+    assert world.registry.state().size == 4
+
+
 def test_registering_again_with_other_digests_is_a_conflict(world: World) -> None:
     world.version(1)
     for changes in ({"contract": sha256_hex(b"other")}, {"training_set": sha256_hex(b"other")}):
