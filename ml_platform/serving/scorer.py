@@ -67,6 +67,13 @@ class Scorer:
             )
         return cls(artifact.digest, contract, OnnxModel(artifact.part(ONNX_PART), threads), decision, native)
 
+    def warm(self) -> None:
+        """Scores and explains a row of nothing, so that the first request does not pay for loading libraries."""
+        nothing = np.full((1, len(self.contract.fields)), np.nan, np.float32)
+        self.model.scores(nothing)
+        if self.native is not None and self.decision is not None:
+            self._reasons(nothing, np.zeros(1, np.int64), self.decision)
+
     def decide(self, matrix: npt.NDArray[np.float32]) -> Decided:
         """Score, decision and reasons of each row of an encoded matrix [n, f]; the same for a row in any company.
 

@@ -84,11 +84,16 @@ class Versions:
             PlatformError: a version cannot be loaded; what was loaded stays.
         """
         artifacts = dict.fromkeys(artifact for _, artifact in routed.versions)
-        loaded = {digest: self._scorers.get(digest) or self._load(digest) for digest in artifacts}
+        loaded = {digest: self._scorers.get(digest) or self._warmed(digest) for digest in artifacts}
         also = frozenset[str]().union(*(request_names(scorer.contract) for scorer in loaded.values()))
         arms = {arm.arm: self._arm(routed, arm.arm, arm.version, loaded[arm.artifact], also) for arm in routed.arms}
         self._scorers = loaded
         return ServedRoute(routed, arms)
+
+    def _warmed(self, digest: str) -> Scorer:
+        scorer = self._load(digest)
+        scorer.warm()
+        return scorer
 
     def _arm(self, routed: Routed, name: str, version: int, scorer: Scorer, also: frozenset[str]) -> ServedArm:
         root_id, model, clock, writer = self._root

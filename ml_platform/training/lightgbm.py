@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -160,6 +161,7 @@ def contributions(native: bytes, matrix: Matrix) -> Scores:
     return parts
 
 
+@lru_cache(maxsize=8)  # reading a model costs more than explaining a row of it; predicting changes nothing in it
 def _booster(native: bytes) -> Any:
     import lightgbm
 
