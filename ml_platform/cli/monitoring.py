@@ -160,7 +160,7 @@ _Open: TypeAlias = Annotated[bool, typer.Option("--open", help="Only those that 
 
 @alert_commands.add(
     "list",
-    examples=["mlp alerts list --root roots/demo", "mlp alerts --model credit_risk --open --root roots/demo"],
+    examples=["mlp alerts list --root roots/demo", "mlp alerts list --model credit_risk --open --root roots/demo"],
 )
 def show_all(session: Session, model: _Model = None, open_only: _Open = False) -> Answer:
     """List alerts, the gravest open ones first; `mlp alerts` alone does the same."""
