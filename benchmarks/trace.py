@@ -1,11 +1,12 @@
 """Tracing one decision out of 100,000, by id and by entity, each proof checked.
 
-    python benchmarks/trace.py [--records 100000] [--queries 50] [--json]
+    python benchmarks/trace.py [--records 100000] [--online 1000000] [--queries 50] [--json]
 
 The records are made by the product itself: the simulated lending market, `credit_risk` trained, approved, promoted,
 18 months of batch decisions. Warm: one process that has traced before; the ids are different ones, spread over all
 months. Cold: the first trace of a fresh process, imports not counted. Beside it, in the same run, what answers a small
 part of the question: the two rows of the record, found by DuckDB and by pandas in the same Parquet files.
+With ``--online`` the decisions are online ones instead: logged as routers log them, sealed by the sealer.
 Reach: under 100 ms warm.
 """
 
@@ -40,12 +41,14 @@ print((time.perf_counter() - started) * 1000)
 """
 
 
-def make(folder: Path, records: int):
-    """A root with about as many decisions, and how many there are."""
+def make(folder: Path, records: int, *, batch: bool = True):
+    """A root with about as many decisions by batch, or with a version in production only; and how many there are."""
     from assets.credit_risk import credit_risk
     from assets.sources import applications, outcomes, restricted_applicants
     from ml_platform import Platform, lifecycle
+    from ml_platform.lifecycle.features import contract_views, materialize_model_views
     from ml_platform.simulation import LendingMarket
+    from ml_platform.training import load_artifact
 
     LendingMarket(loans=int(records * LOANS_PER_RECORD)).write(folder)
     people = {"officer_a": ["a@example.org"], "officer_b": ["b@example.org"]}
@@ -63,9 +66,30 @@ def make(folder: Path, records: int):
             lifecycle.approve(platform, credit_risk.name, version, to, key=key, reason="A benchmark.", accept=accept)
         lifecycle.promote(platform, credit_risk.name, version, to, principal="launcher", reason="A benchmark.")
     platform.replay.move(END)
+    if not batch:
+        end = datetime(2010, 4, 1, tzinfo=UTC)
+        artifact = platform.registry.state().version(credit_risk.name, version).digests.artifact
+        views = contract_views(platform, load_artifact(platform.objects, artifact).contract)
+        materialize_model_views(platform, credit_risk, end=end, views=views)
+        return platform, 0
     done = [lifecycle.score_partition(platform, credit_risk, month).accepted for month in MONTHS]
     platform.registry.checkpoint()
     return platform, sum(done)
+
+
+def make_online(folder: Path, records: int, days: int = 60, writers: int = 10):
+    """A root with so many online decisions, logged by some routers one after the other and sealed."""
+    from benchmarks import online_records
+    from ml_platform import lifecycle
+
+    platform, _ = make(folder, 60_000, batch=False)
+    table = online_records.requests(platform, records, days)
+    each = -(-records // writers)
+    for start in range(0, records, each):
+        online_records.log_requests(platform, table.slice(start, each))
+        lifecycle.seal_once(platform)
+    platform.registry.checkpoint()
+    return platform, records
 
 
 def milliseconds(answer: Callable[[object], object], questions: list[object]) -> dict[str, float]:
@@ -111,13 +135,15 @@ def cold(root: Path, prediction_id: object) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--online", type=int, default=0, help="so many online records instead")
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     from ml_platform import governance
 
     with tempfile.TemporaryDirectory() as folder:
-        platform, records = make(Path(folder), given.records)
+        whole = make_online(Path(folder), given.online) if given.online else make(Path(folder), given.records)
+        platform, records = whole
         rows = platform.lake.read("credit_risk/predictions_personal", columns=["prediction_id", "key_loan_id"])
         chosen = rows.sort_by("prediction_id").to_pylist()[:: max(1, records // given.queries)][: given.queries + 1]
         ids = [row["prediction_id"] for row in chosen]
