@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,28 @@ FEATURES = [f"x{number:02d}" for number in range(24)]
 ROOT_ID = "0123456789abcdef0123456789abcdef"
 
 
+@cache
+def view():
+    """What arrives with a request: 24 numbers."""
+    from ml_platform import Entity, RequestView, SameAsEvent, Source, number
+
+    rows = Source(
+        "rows",
+        columns={"row_id": "int64", "at": "timestamp", **dict.fromkeys(FEATURES, "float64")},
+        keys=("row_id",),
+        event_time="at",
+        known_time=SameAsEvent(reason="It arrives as it happens."),
+    )
+    entity = Entity("row", keys=("row_id",))
+    return RequestView("bench", entity=entity, source=rows, time="at", columns=[number(name) for name in FEATURES])
+
+
+@cache
 def contract():
     from ml_platform.core.contract import Contract, ResolvedField
 
-    fields = tuple(ResolvedField(name, f"bench@sha256:00:{name}", "input", "number", "float64") for name in FEATURES)
+    name_of = view().reference
+    fields = tuple(ResolvedField(name, f"{name_of}:{name}", "input", "number", "float64") for name in FEATURES)
     return Contract((("row_id", "int64"),), "at", fields)
 
 
@@ -64,6 +83,7 @@ def make_root(folder: Path, versions: dict[int, dict[str, bytes]], primary: int)
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from ml_platform.core.objects import ObjectStore
+    from ml_platform.features import definitions
     from ml_platform.registry.pinned import pin_root
     from ml_platform.registry.routefolder import RouteFolder
     from ml_platform.registry.sshsig import public_key_line
@@ -72,11 +92,10 @@ def make_root(folder: Path, versions: dict[int, dict[str, bytes]], primary: int)
     folder.mkdir(parents=True)
     (folder / "settings.toml").write_text('kind = "wall"\n')
     objects = ObjectStore(folder / "store")
+    definitions.store(objects, view())
     artifacts = {version: store_artifact(objects, parts).digest for version, parts in versions.items()}
     key = Ed25519PrivateKey.generate()
-    pin_root(
-        folder / "serving", root_id=ROOT_ID, genesis="sha256:" + "00" * 32, service_key=public_key_line(key)
-    )
+    pin_root(folder / "serving", root_id=ROOT_ID, genesis="sha256:" + "00" * 32, service_key=public_key_line(key))
     root = BenchRoot(folder, artifacts, key)
     RouteFolder.of(folder, MODEL).write(sign(root, primary))
     return root

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ml_platform.serving.triton import TritonClient, is_installed
+from ml_platform.serving.declaration import Serving
+from ml_platform.serving.triton import Server, TritonClient, is_installed
 from tests.conftest import missing
 from tests.serving.triton.roots import MODEL, SERVING, Root, Running, new_root
+from tests.serving.triton.routed import RunningRouter, new_routed_root, push
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,13 @@ def running(tmp_path_factory, artifact_parts, triton) -> Iterator[Running]:
         one = Running(root, server, client)
         one.pusher.version(MODEL, 1, root.artifact.digest, SERVING)
         yield one
+
+
+@pytest.fixture(scope="session", params=["in_process", "triton"])
+def router(request, tmp_path_factory, triton) -> Iterator[RunningRouter]:
+    """A server with both versions and their router, version 1 in production; once for each executor."""
+    root = new_routed_root(tmp_path_factory.mktemp("routed") / "root")
+    with Server.start(root.folder, root.settings_file) as server, TritonClient(server.boot) as client:
+        push(root, server, client, Serving(executor=request.param, max_batch=16))
+        server.announce()
+        yield RunningRouter(root, server, client)
