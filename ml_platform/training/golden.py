@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ml_platform.core.contract import Contract, ResolvedField
 from ml_platform.core.digests import canonical_json
-from ml_platform.core.errors import ArtifactCorrupt, PlatformError
+from ml_platform.core.errors import ArtifactCorrupt, DataError, PlatformError
 from ml_platform.profiles.profile import BINS, MIN_ROWS
 from ml_platform.stats.divergence import quantile_edges
 from ml_platform.training.onnxruntime import OnnxModel
@@ -149,8 +149,17 @@ def _numbers(item: ResolvedField, edges: Sequence[float]) -> list[float]:
 def make_golden(contract: Contract, onnx: bytes, edges: Mapping[str, Sequence[float]] | None = None) -> Golden:
     """Golden rows of a version, scored by its ONNX as exported. Who adopts a foreign ONNX calls this without edges.
 
+    Rows that the model gives no finite score are left out, as scoring refuses them.
+
     Raises:
         ArtifactCorrupt: the ONNX cannot be loaded.
+        DataError: it gives no row a finite score.
     """
     matrix = golden_matrix(contract, edges or {})
-    return Golden(contract.digest, matrix, OnnxModel(onnx).scores(matrix))
+    scores = OnnxModel(onnx).scores(matrix)
+    finite = np.isfinite(scores)
+    if not finite.any():
+        raise DataError(
+            "The exported model gives no row a finite score.", field="score", next_step="Mend the model or its export."
+        )
+    return Golden(contract.digest, matrix[finite], scores[finite])

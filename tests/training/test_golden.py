@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.core.contract import Contract, ResolvedField
-from ml_platform.core.errors import ArtifactCorrupt
+from ml_platform.core.errors import ArtifactCorrupt, DataError
 from ml_platform.profiles.profile import NumberProfile
 from ml_platform.training.golden import GOLDEN_ROWS, Golden, golden_matrix, make_golden, matrix_edges
+from ml_platform.training.onnx_surcharge import with_surcharge
 from ml_platform.training.onnxruntime import OnnxModel
 from tests.serving.support import CONTRACT, train
 
@@ -136,3 +137,14 @@ def test_a_damaged_part_is_no_golden_rows(onnx, change):
 def test_a_contract_that_changes_changes_the_rows():
     wider = replace(CONTRACT, fields=(*CONTRACT.fields, number("extra")))
     assert golden_matrix(wider, {}).shape[1] == len(CONTRACT.fields) + 1
+
+
+def test_rows_without_a_finite_score_are_left_out_and_a_model_of_none_is_refused(onnx):
+    place = CONTRACT.names.index("income")  # may be missing: then so is the surcharge, and the score
+    made = make_golden(CONTRACT, with_surcharge(onnx, place, 1e-9))
+    all_rows = golden_matrix(CONTRACT, {})
+    assert 0 < len(made.matrix) == np.count_nonzero(~np.isnan(all_rows[:, place])) < len(all_rows)
+    assert np.isfinite(made.scores).all()
+    assert Golden.from_bytes(made.to_bytes()).to_bytes() == made.to_bytes()
+    with pytest.raises(DataError, match="no row a finite score"):
+        make_golden(CONTRACT, with_surcharge(onnx, place, float("nan")))
