@@ -32,6 +32,7 @@ from ml_platform.registry.keyfiles import load_signer, new_key, public_path
 from ml_platform.registry.notes import Signer
 from ml_platform.registry.policy import policy_document
 from ml_platform.registry.registry import Registry
+from ml_platform.registry.sql import require_file
 
 __all__ = ["DEFAULT_POLICY", "Platform", "RootKind", "Secrets"]
 
@@ -101,6 +102,10 @@ class Secrets:
     def evaluator(self) -> Ed25519PrivateKey:
         """The key that signs evaluations."""
         return load_signer(self.path("evaluator"))
+
+    def service(self) -> Ed25519PrivateKey:
+        """The key that signs routes."""
+        return load_signer(self.path("service"))
 
     def public_line(self, name: str) -> str:
         return public_path(self.path(name)).read_text().strip()
@@ -224,6 +229,7 @@ class Platform:
         objects = ObjectStore(settings.objects)
         parts: dict[str, Any] = {"signer": keeper.log_signer(), "clock": clock, "wall": wall}
         if genesis is None:
+            require_file(settings.registry)
             registry = Registry.open(settings.registry, objects, **parts)
         else:
             registry = Registry.create(settings.registry, objects, genesis, **parts)

@@ -92,7 +92,12 @@ class Session:
     @staticmethod
     def principal(named: str | None, platform: Platform) -> str:
         """Who acts: ``--principal``, else ``ML_PLATFORM_PRINCIPAL``, else the root's launcher."""
-        return named or os.environ.get(PRINCIPAL_VARIABLE) or platform.settings.launcher
+        return Session.named_principal(named) or platform.settings.launcher
+
+    @staticmethod
+    def named_principal(named: str | None) -> str | None:
+        """Who acts, as far as the command line and the environment say; None leaves it to the root."""
+        return named or os.environ.get(PRINCIPAL_VARIABLE) or None
 
 
 def _make_importable(folder: Path) -> None:

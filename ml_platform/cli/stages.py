@@ -22,7 +22,8 @@ from ml_platform.cli.options import (
 from ml_platform.cli.session import Session
 
 if TYPE_CHECKING:
-    from ml_platform.lifecycle.promotion import Approved, Transitioned
+    from ml_platform.lifecycle.approving import Approved
+    from ml_platform.lifecycle.promotion import Transitioned
 
 __all__ = ["commands", "read_file"]
 
@@ -80,13 +81,13 @@ def approve(
         raise typer.BadParameter("Give one of --key, --payload-out, or --payload with --signature.")
     if to is None or reason is None:
         raise typer.BadParameter("Give --to and --reason.")
-    from ml_platform.lifecycle import promotion
+    from ml_platform.lifecycle import approving
 
     accepted = parse_pairs(accept, "--accept")
     if payload_out is not None:
-        raw = promotion.approval_payload(session.platform(), model, version, to, reason=reason, accept=accepted)
+        raw = approving.approval_payload(session.platform(), model, version, to, reason=reason, accept=accepted)
         return _written(model, version, payload_out, raw)
-    made = promotion.approve(
+    made = approving.approve(
         session.platform(),
         model,
         version,
@@ -101,7 +102,7 @@ def approve(
 
 def _enter(session: Session, model: str, version: int, payload: Path | None, signature: Path | None) -> Answer:
     from ml_platform.core.errors import ApprovalInvalid
-    from ml_platform.lifecycle import promotion
+    from ml_platform.lifecycle import approving
     from ml_platform.registry.approvals import parse_payload
 
     if payload is None or signature is None:
@@ -114,7 +115,7 @@ def _enter(session: Session, model: str, version: int, payload: Path | None, sig
             field="--payload",
             next_step=f"It approves {document['model']} {document['version']}.",
         )
-    return _approved(promotion.enter_approval(session.platform(), raw, armored))
+    return _approved(approving.enter_approval(session.platform(), raw, armored))
 
 
 def _written(model: str, version: int, file: Path, raw: bytes) -> Answer:
@@ -183,12 +184,17 @@ def rollback(
     ] = None,
     principal: PrincipalOption = None,
 ) -> Answer:
-    """Put the production version before this one back at once; it needs a reason, no new approval."""
+    """Put the production version before this one back at once; it needs a reason, no new approval.
+
+    The route is flipped first: that needs neither registry nor network, and routers follow with their next request.
+    Then the registry is told; where it is away, the flip stands, and the next command that writes enters it.
+    """
     from ml_platform.lifecycle import promotion
 
-    platform = session.platform()
-    who = session.principal(principal, platform)
-    return _moved(promotion.rollback(platform, model, to_version=to_version, principal=who, reason=reason))
+    who = session.named_principal(principal)
+    return _moved(
+        promotion.rollback(session.settings_file(), model, to_version=to_version, principal=who, reason=reason)
+    )
 
 
 @commands.add("restore", examples=['mlp restore credit_risk 2 --reason "The fault was in the source, now mended"'])
@@ -199,15 +205,50 @@ def restore(
     reason: ReasonOption,
     principal: PrincipalOption = None,
 ) -> Answer:
-    """Put a version that was rolled back into production again, under the approvals that it had."""
+    """Put a version that was rolled back into production again, under the approvals that it had.
+
+    As with `rollback`, the route is flipped first.
+    """
+    from ml_platform.lifecycle import promotion
+
+    who = session.named_principal(principal)
+    return _moved(promotion.restore(session.settings_file(), model, version, principal=who, reason=reason))
+
+
+@commands.add("archive", examples=['mlp archive credit_risk 3 --reason "The canary declines twice as many"'])
+def archive(
+    session: Session,
+    model: ModelArgument,
+    version: VersionArgument,
+    reason: ReasonOption,
+    principal: PrincipalOption = None,
+) -> Answer:
+    """Give up a version that is not in production; one in canary loses its requests at once."""
     from ml_platform.lifecycle import promotion
 
     platform = session.platform()
     who = session.principal(principal, platform)
-    return _moved(promotion.restore(platform, model, version, principal=who, reason=reason))
+    return _moved(promotion.archive(platform, model, version, principal=who, reason=reason))
+
+
+@commands.add("route", examples=["mlp route credit_risk", "mlp route credit_risk --json"])
+def route(session: Session, model: ModelArgument) -> Answer:
+    """Show what serves a model here: arms, epoch, allowed rollbacks, and the local rollback that outranks them.
+
+    It is read from the route's files, so it works while the registry is away.
+    """
+    from ml_platform.cli.route_view import route_blocks
+    from ml_platform.lifecycle.route_view import show_route
+
+    document = show_route(session.settings_file(), model)
+    return Answer(document, route_blocks(document))
 
 
 def _moved(made: Transitioned) -> Answer:
+    if made.pending is not None:
+        text = f"{made.model} version {made.version} answers all requests here, by a local rollback."
+        later = f"The registry does not have it yet ({made.pending}) The next command that writes enters it."
+        return Answer(made.to_json(), [Line(text), Line(later)])
     archived = "" if made.archived is None else f"; version {made.archived} is archived"
     text = f"{made.model} version {made.version}: {made.source} → {made.to}{archived} (entry {made.log_index})."
     return Answer(made.to_json(), [Line(text)])

@@ -22,13 +22,7 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.features import Materialized, materialize_view
     from ml_platform.lifecycle.logged import PredictionLog, prediction_log
     from ml_platform.lifecycle.loop import Monitored, finished_windows, is_stale, mature_window, monitor_window
-    from ml_platform.lifecycle.monitoring import (
-        DriftResult,
-        WindowProfiles,
-        drift_report,
-        drifted_features,
-        profile_window,
-    )
+    from ml_platform.lifecycle.monitoring import DriftResult, drift_report, drifted_features
     from ml_platform.lifecycle.online_features import Published, get_online_features, publish_features, publish_view
     from ml_platform.lifecycle.performance import PerformanceResult, performance_report
     from ml_platform.lifecycle.promotion import Transitioned, archive, promote, restore, rollback, stage
@@ -64,6 +58,7 @@ if TYPE_CHECKING:
         train_candidate,
     )
     from ml_platform.lifecycle.watching import WatchResult, watch
+    from ml_platform.lifecycle.window_profiles import WindowProfiles, profile_window
 
 _HOMES: Final[dict[str, str]] = {
     "Approved": "approving",
@@ -89,7 +84,7 @@ _HOMES: Final[dict[str, str]] = {
     "Transitioned": "promotion",
     "TritonServing": "serving",
     "WatchResult": "watching",
-    "WindowProfiles": "monitoring",
+    "WindowProfiles": "window_profiles",
     "acknowledge_alert": "alerting",
     "advance_rollout": "rollout",
     "approval_payload": "approving",
@@ -123,7 +118,7 @@ _HOMES: Final[dict[str, str]] = {
     "performance_report": "performance",
     "predict": "serving",
     "prediction_log": "logged",
-    "profile_window": "monitoring",
+    "profile_window": "window_profiles",
     "promote": "promotion",
     "publish_features": "online_features",
     "publish_view": "online_features",

@@ -103,9 +103,18 @@ class RouteFolder:
         """The local rollback that holds beside the route; None when there is none, it is torn, or it ended.
 
         Raises:
-            NotFound, Tampered: there is no route that counts.
+            Tampered: there is a route that does not count, and none ever did.
         """
-        return self._standing(self.route())
+        try:
+            return self._standing(self.route())
+        except NotFound:
+            return None  # without a route there is nothing that it could outrank
+
+    def ignored(self) -> str | None:
+        """Why the route file that lies there is not followed; None when it is, or when there is none."""
+        raw = read_whole(self.route_path)
+        found = None if raw is None else accept(as_seen(self.seen()), raw, self.pin)
+        return found.what if isinstance(found, WhyNot) else None
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

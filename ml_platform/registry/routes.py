@@ -10,7 +10,6 @@ from ml_platform.core.errors import Conflict, DeclarationError, IllegalTransitio
 from ml_platform.registry.events import Entry
 from ml_platform.registry.flip import open_flip
 from ml_platform.registry.judging import Judging
-from ml_platform.registry.loop_state import RouteState
 from ml_platform.registry.route import ALL_BP, PRIMARY, Route, open_route
 from ml_platform.registry.state import ModelState, State
 from ml_platform.registry.transitions import why_not_back
@@ -168,11 +167,7 @@ def check_decided(state: State, entry: Entry, _: Judging) -> None:
 
 
 def share_now(model: ModelState) -> int:
-    """The canary's share by the newest decision about it; before the first, by the route. Basis points."""
-    if model.rollout is not None and model.rollout.version == model.canary and model.rollout.last is not None:
-        return model.rollout.last.share_bp
-    return _routed(model.route, model.canary)
-
-
-def _routed(route: RouteState | None, version: int | None) -> int:
-    return sum(arm.share_bp for arm in route.arms if arm.arm != PRIMARY and arm.version == version) if route else 0
+    """The canary's share of the units by the route in force, in basis points; 0 while no route gives it any."""
+    if model.route is None:
+        return 0
+    return sum(arm.share_bp for arm in model.route.arms if arm.arm != PRIMARY and arm.version == model.canary)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ from sqlalchemy import event, exc
 from ml_platform.core.errors import ConcurrentTransition, SettingsError, StorageFailed, Tampered
 from ml_platform.registry.projection import KEYS, Change
 
-__all__ = ["METADATA", "REVISION", "Database", "Head", "Session", "StoredEntry"]
+__all__ = ["METADATA", "REVISION", "Database", "Head", "Session", "StoredEntry", "require_file"]
 
 REVISION: Final = "0001"
 METADATA: Final = sa.MetaData()
@@ -255,6 +256,17 @@ class Database:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
             return connection.execute(sa.select(version.c.version_num)).scalar()
+
+
+def require_file(url: str) -> None:
+    """Raises `StorageFailed` when an SQLite database that was made before is gone; opening would make an empty one."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
+        raise StorageFailed(
+            "The registry's database is gone; nothing was made in its place.",
+            field="registry",
+            next_step="Put the file back; until then `mlp rollback` works by the route alone.",
+        )
 
 
 def _blob(value: object) -> bytes:

@@ -223,18 +223,27 @@ def decide(world: World, decision: str, share_bp: int, evidence: str = EVIDENCE,
 
 
 def test_a_canary_advances_holds_and_goes_back(world: World) -> None:
-    with_canary(world)
+    before = with_canary(world)
     assert model(world).rollout.version == 2
     assert model(world).rollout.steps == ()
     first = decide(world, "hold", 500)
     assert decide(world, "hold", 500) == first
     assert decide(world, "hold", 500, "sha256:" + "a" * 64) != first
     decide(world, "advance", 2_500)
+    apply(world, after(before, arms=arms(1, 2, 2_500)))
     decide(world, "ask", 2_500)
     decide(world, "advance", 10_000)
     decide(world, "rollback", 0)
     assert [step.share_bp for step in model(world).rollout.steps] == [500, 500, 2_500, 2_500, 10_000, 0]
     assert verified(world)
+
+
+def test_a_canary_that_no_route_names_has_no_share(world: World) -> None:
+    world.version(1)
+    world.to_canary(1)
+    decide(world, "hold", 0, version=1)
+    with pytest.raises(DeclarationError, match="share_bp"):
+        decide(world, "hold", 1, version=1)
 
 
 @pytest.mark.parametrize(
