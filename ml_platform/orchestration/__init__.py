@@ -13,15 +13,23 @@ from ml_platform.orchestration.jobs import (
     train_job,
 )
 from ml_platform.orchestration.location import definitions
+from ml_platform.orchestration.loop_jobs import loop_jobs
 from ml_platform.orchestration.resource import PlatformResource
 from ml_platform.orchestration.sensor import reconcile_now, reconcile_sensor
+from ml_platform.orchestration.watchers import drift_watch, freshness_watch, label_watch, loop_sensors, promotion_push
 
 __all__ = [
     "PlatformResource",
     "batch_schedule",
     "definitions",
+    "drift_watch",
     "features_job",
+    "freshness_watch",
+    "label_watch",
+    "loop_jobs",
+    "loop_sensors",
     "promote_job",
+    "promotion_push",
     "reconcile_now",
     "reconcile_sensor",
     "request_candidate",

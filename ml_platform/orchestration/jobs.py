@@ -30,6 +30,7 @@ __all__ = [
     "PromoteConfig",
     "RollbackConfig",
     "features_job",
+    "named_model",
     "promote_job",
     "request_candidate",
     "request_candidate_job",
@@ -114,7 +115,7 @@ def request_candidate_job(models: Sequence[Model]) -> dg.JobDefinition:
 
     @dg.op(name="request_candidate_op", out=dg.Out(dg.Nothing))
     def ask(context: dg.OpExecutionContext, config: CandidateConfig, ml_platform: PlatformResource) -> None:
-        model, as_of = _named(named, config.model), parse_utc(config.as_of)
+        model, as_of = named_model(named, config.model), parse_utc(config.as_of)
         found = request_candidate(ml_platform.open(), context.instance, model, as_of, code=ml_platform.code_folder)
         context.add_output_metadata(manifest(found))
 
@@ -131,7 +132,7 @@ def promote_job(models: Sequence[Model]) -> dg.JobDefinition:
 
     @dg.op(name="promote_op", out=dg.Out(dg.Nothing))
     def move(context: dg.OpExecutionContext, config: PromoteConfig, ml_platform: PlatformResource) -> None:
-        platform, model = ml_platform.open(), _named(named, config.model).name
+        platform, model = ml_platform.open(), named_model(named, config.model).name
         by = {"principal": config.principal, "reason": config.reason}
         if config.to == "staging":
             moved = lifecycle.stage(platform, model, config.version, **by)
@@ -154,7 +155,7 @@ def rollback_job(models: Sequence[Model]) -> dg.JobDefinition:
     def move(context: dg.OpExecutionContext, config: RollbackConfig, ml_platform: PlatformResource) -> None:
         moved = lifecycle.rollback(
             ml_platform.open(),
-            _named(named, config.model).name,
+            named_model(named, config.model).name,
             to_version=config.version,
             principal=config.principal,
             reason=config.reason,
@@ -168,7 +169,12 @@ def rollback_job(models: Sequence[Model]) -> dg.JobDefinition:
     return rollback
 
 
-def _named(models: dict[str, Model], name: str) -> Model:
+def named_model(models: dict[str, Model], name: str) -> Model:
+    """The model of a name.
+
+    Raises:
+        NotFound: this code location has none.
+    """
     if name not in models:
         raise NotFound(
             "This code location has no such model.",

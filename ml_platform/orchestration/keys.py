@@ -17,6 +17,7 @@ __all__ = [
     "FEATURE_GROUP",
     "FIRST_MONTH",
     "SOURCE_GROUP",
+    "WINDOWS_NAME",
     "SourceKeys",
     "batch_months",
     "candidates",
@@ -29,12 +30,14 @@ __all__ = [
     "owners",
     "tags",
     "view_key",
+    "windows",
 ]
 
 ALIAS_STAGES: Final = ("staging", "canary", "production")
 FEATURE_GROUP: Final = "ml/features"
 SOURCE_GROUP: Final = "ml/sources"
 FIRST_MONTH: Final = "2000-01"
+WINDOWS_NAME: Final = "ml/windows"
 _MONTH: Final = "%Y-%m"
 _RESERVED: Final = ("features", "sources")
 
@@ -139,3 +142,8 @@ def feature_months() -> dg.MonthlyPartitionsDefinition:
 def batch_months() -> dg.MonthlyPartitionsDefinition:
     """Months of requests; a month is scored when it is over."""
     return dg.MonthlyPartitionsDefinition(start_date=FIRST_MONTH, fmt=_MONTH)
+
+
+def windows() -> dg.DynamicPartitionsDefinition:
+    """Windows of request times that were watched: days ``YYYY-MM-DD`` and months ``YYYY-MM``, shared by all models."""
+    return dg.DynamicPartitionsDefinition(name=WINDOWS_NAME)

@@ -22,10 +22,14 @@ from ml_platform.orchestration.jobs import (
     train_job,
 )
 from ml_platform.orchestration.keys import SourceKeys, check_models
+from ml_platform.orchestration.loop_jobs import loop_jobs
+from ml_platform.orchestration.monitored import monitored_assets
 from ml_platform.orchestration.resource import RESOURCE_KEY, PlatformRef, as_resource
 from ml_platform.orchestration.sensor import reconcile_sensor
+from ml_platform.orchestration.served import served_assets
 from ml_platform.orchestration.sources import model_sources, source_asset, source_spec
 from ml_platform.orchestration.views import shared_views, view_asset
+from ml_platform.orchestration.watchers import loop_sensors
 
 __all__ = ["ModelAssets", "definitions", "standard_jobs", "standard_schedules", "standard_sensors"]
 
@@ -52,7 +56,7 @@ def definitions(
             their own, ``sources/<name>``, that lands a file.
         jobs: which jobs run here; None: the standard ones of every model.
         schedules: which schedules; None: the newest month of every model, stopped until started.
-        sensors: which sensors; None: ``reconcile``.
+        sensors: which sensors; None: ``reconcile``, and with the standard jobs those of the loop (`loop_sensors`).
 
     Raises:
         DeclarationError: two models of one name, or a binding of a source that no model reads.
@@ -63,11 +67,12 @@ def definitions(
     """
     found, resources = check_models(models), {RESOURCE_KEY: as_resource(platform)}
     assets = ModelAssets.of(found, SourceKeys(sources))
+    runs = list(standard_jobs(found, assets, resources) if jobs is None else jobs)
     return dg.Definitions(
         assets=assets.all(),
-        jobs=list(standard_jobs(found, assets, resources) if jobs is None else jobs),
+        jobs=runs,
         schedules=list(standard_schedules(found) if schedules is None else schedules),
-        sensors=list(standard_sensors(found) if sensors is None else sensors),
+        sensors=list(standard_sensors(found, runs if jobs is None else None) if sensors is None else sensors),
         resources=resources,
         # Steps are short and imports are long: a process a step would cost two seconds each.
         executor=dg.in_process_executor,
@@ -90,7 +95,13 @@ class ModelAssets:
             sources={name: _source(found[0], keys) for name, found in delivered.items()},
             views={shared.name: view_asset(shared, keys) for shared in shared_views(models)},
             own={
-                model.name: [*candidate_assets(model, keys), *alias_specs(model), batch_asset(model, keys)]
+                model.name: [
+                    *candidate_assets(model, keys),
+                    *alias_specs(model),
+                    batch_asset(model, keys),
+                    *served_assets(model),
+                    *monitored_assets(model, keys),
+                ]
                 for model in models
             },
         )
@@ -110,10 +121,11 @@ def _source(source: Source, keys: SourceKeys) -> Asset:
 
 
 def standard_jobs(models: Sequence[Model], assets: ModelAssets, resources: Mapping[str, Any]) -> list[Any]:
-    """Training and scoring of each model; features, candidates, promotion and rollback of all."""
+    """Training and scoring of each model; features, candidates, promotion, rollback, serving and the loop of all."""
     each = [job for model in models for job in _model_jobs(model, assets, resources)]
     shared = [features_job(models)] if any(model.stored_views for model in models) else []
-    return [*each, *shared, request_candidate_job(models), promote_job(models), rollback_job(models)]
+    governance = [request_candidate_job(models), promote_job(models), rollback_job(models)]
+    return [*each, *shared, *governance, *loop_jobs(models, resources[RESOURCE_KEY])]
 
 
 def _model_jobs(model: Model, assets: ModelAssets, resources: Mapping[str, Any]) -> list[dg.JobDefinition]:
@@ -129,6 +141,6 @@ def standard_schedules(models: Sequence[Model]) -> list[dg.ScheduleDefinition]:
     return [batch_schedule(model) for model in models]
 
 
-def standard_sensors(models: Sequence[Model]) -> list[dg.SensorDefinition]:
-    """``reconcile`` for all models at once: one tick is cheaper than one a model."""
-    return [reconcile_sensor(models)]
+def standard_sensors(models: Sequence[Model], jobs: Sequence[Any] | None) -> list[dg.SensorDefinition]:
+    """``reconcile``, and those of the loop over the standard jobs; for all models at once: cheaper than one a model."""
+    return [reconcile_sensor(models), *([] if jobs is None else loop_sensors(models, jobs))]

@@ -15,10 +15,10 @@ from ml_platform.profiles import ReferenceProfile, psi
 from ml_platform.stats import auc_interval
 
 if TYPE_CHECKING:
-    from ml_platform.lifecycle import EvaluationResult
+    from ml_platform.lifecycle import DriftResult, EvaluationResult, PerformanceResult
     from ml_platform.platform import Platform
 
-__all__ = ["evaluation_pictures"]
+__all__ = ["drift_pictures", "evaluation_pictures", "performance_pictures"]
 
 
 def evaluation_pictures(platform: Platform, model: Model, made: EvaluationResult) -> Metadata:
@@ -41,3 +41,24 @@ def _test_psi(platform: Platform, model: str, candidate: str) -> dict[str, float
     rows = read_snapshot(platform.objects, snapshot_path(model, candidate)).read(platform.objects)
     reference = ReferenceProfile.from_json(parse_canonical(stored))
     return psi(reference, rows.filter(pc.field(SPLIT) == TEST))
+
+
+def drift_pictures(drift: DriftResult | None, model: Model) -> Metadata:
+    """The features' PSI, of each version that decided in the window."""
+    found: Metadata = {}
+    for one in drift.versions if drift is not None else ():
+        title = f"Version {one.version} in {drift.window if drift else ''}: PSI against its training part"
+        png = plots.psi_png(one.psi, limit=model.monitor.psi_limit, title=title)
+        found[f"ml/plot_psi_v{one.version}"] = plots.as_markdown(png, f"psi v{one.version}")
+    return found
+
+
+def performance_pictures(performance: PerformanceResult) -> Metadata:
+    """Calibration on matured labels, of each version that decided in the window."""
+    found: Metadata = {}
+    for one in performance.versions:
+        bins = (one.report.measured or {}).get("calibration", [])
+        if bins:
+            png = plots.bins_png(bins, f"Version {one.version} in {performance.window}: calibration on mature labels")
+            found[f"ml/plot_calibration_v{one.version}"] = plots.as_markdown(png, f"calibration v{one.version}")
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MAX_PNG_BYTES", "as_markdown", "calibration_png", "psi_png", "roc_png", "scores_png"]
+__all__ = ["MAX_PNG_BYTES", "as_markdown", "bins_png", "calibration_png", "psi_png", "roc_png", "scores_png"]
 
 MAX_PNG_BYTES: Final = 50_000
 MAX_BARS: Final = 20
@@ -53,11 +53,19 @@ def roc_png(scores: npt.ArrayLike, labels: npt.ArrayLike, *, auc: float, low: fl
 def calibration_png(scores: npt.ArrayLike, labels: npt.ArrayLike) -> bytes:
     """Observed rate against mean score in bins of equal mass, with Wilson intervals."""
     table = reliability(scores, labels)
-    mean, observed = np.asarray(table.mean_probability), np.asarray(table.observed)
-    bounds = [wilson(round(rate * n), n) for rate, n in zip(table.observed, table.count, strict=True)]
+    columns = zip(table.mean_probability, table.observed, table.count, strict=True)
+    names = ("mean_probability", "observed", "rows")
+    bins = [dict(zip(names, column, strict=True)) for column in columns]
+    return bins_png(bins, "Calibration: bins of equal mass, 95 % intervals")
+
+
+def bins_png(bins: Sequence[Mapping[str, float]], title: str) -> bytes:
+    """Measured calibration: bins with ``mean_probability``, ``observed`` and ``rows``, with Wilson intervals."""
+    mean, observed = (np.array([one[name] for one in bins]) for name in ("mean_probability", "observed"))
+    bounds = [wilson(round(one["observed"] * one["rows"]), int(one["rows"])) for one in bins]
     below = np.maximum(observed - np.array([bound.low for bound in bounds]), 0)
     above = np.maximum(np.array([bound.high for bound in bounds]) - observed, 0)
-    figure, axes = _canvas("Calibration: bins of equal mass, 95 % intervals")
+    figure, axes = _canvas(title)
     top = float(max(mean.max(), (observed + above).max())) * 1.05
     axes.plot([0, top], [0, top], color=_GREY, linewidth=1, linestyle="--")
     axes.errorbar(mean, observed, yerr=np.vstack([below, above]), fmt="o", color=_BLUE, markersize=4, capsize=2)
@@ -81,10 +89,12 @@ def scores_png(scores: npt.ArrayLike, labels: npt.ArrayLike, *, limit: float | N
     return _png(figure)
 
 
-def psi_png(psi: Mapping[str, float], *, limit: float = 0.2) -> bytes:
+def psi_png(
+    psi: Mapping[str, float], *, limit: float = 0.2, title: str = "PSI of the test part against the training part"
+) -> bytes:
     """The features' population stability index, the largest first; a line at the limit of a drift."""
     ordered = sorted(psi.items(), key=lambda item: (-item[1], item[0]))[:MAX_BARS][::-1]
-    figure, axes = _canvas("PSI of the test part against the training part")
+    figure, axes = _canvas(title)
     places = range(len(ordered))
     axes.barh(places, [value for _, value in ordered], color=_BLUE)
     axes.set_yticks(places, [name[:MAX_NAME] for name, _ in ordered])

@@ -70,15 +70,15 @@ def reconcile_events(
     return [
         report
         for entry in entries
-        if entry.model in models
         for report in _reports(entry, signed)
-        if report.index > shown.get(report.target, -1)
+        if report.target.model in models and report.index > shown.get(report.target, -1)
     ]
 
 
 def targets(entries: Iterable[Entry], models: Collection[str]) -> set[Target]:
     """The targets that the entries are about."""
-    return {report.target for entry in entries if entry.model in models for report in _reports(entry, {})}
+    found = {report.target for entry in entries for report in _reports(entry, {})}
+    return {target for target in found if target.model in models}
 
 
 def _reports(entry: Entry, approvers: Mapping[str, str]) -> Iterator[Report]:
@@ -86,6 +86,10 @@ def _reports(entry: Entry, approvers: Mapping[str, str]) -> Iterator[Report]:
         yield _registered(entry)
     elif entry.kind == "transition":
         yield from _transition(entry, approvers)
+    elif entry.kind == "route_applied":
+        yield _routed(entry)
+    elif entry.kind == "segments_sealed":
+        yield from _sealed(entry)
 
 
 def _registered(entry: Entry) -> Report:
@@ -117,6 +121,23 @@ def _transition(entry: Entry, approvers: Mapping[str, str]) -> Iterator[Report]:
     if body["to"] in ALIAS_STAGES:
         holds = {**facts, "ml/version": body["version"]}
         yield Report(entry.index, Target(model, body["to"]), f"v{body['version']}", holds)
+
+
+def _routed(entry: Entry) -> Report:
+    body = entry.body
+    arms = {arm["arm"]: {"version": arm["version"], "share_bp": arm["share_bp"]} for arm in body["arms"]}
+    facts = {"ml/epoch": body["epoch"], "ml/route": body["digest"], "ml/arms": arms, "ml/actor": body["actor"]}
+    facts |= {"ml/rollbacks": list(body["rollbacks"]), "ml/supersedes_flip": body["supersedes_flip"]}
+    return Report(entry.index, Target(str(entry.model), "triton_repository"), str(body["epoch"]), _when(entry) | facts)
+
+
+def _sealed(entry: Entry) -> Iterator[Report]:
+    """A report for each model of the segments: how many of its decisions this entry sealed."""
+    segments = entry.body["segments"]
+    for model in sorted({name for segment in segments for name in segment["models"]}):
+        own = [segment for segment in segments if model in segment["models"]]
+        facts = {"ml/segments": len(own), "ml/sealed_decisions": sum(segment["size"] for segment in own)}
+        yield Report(entry.index, Target(model, "prediction_log"), str(entry.index), _when(entry) | facts)
 
 
 def _when(entry: Entry) -> dict[str, Any]:

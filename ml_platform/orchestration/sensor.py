@@ -70,7 +70,7 @@ def reconcile_now(platform: Platform, instance: dg.DagsterInstance, models: Iter
 
 
 def reconcile_sensor(models: Sequence[Model], *, interval_seconds: int = 30) -> dg.SensorDefinition:
-    """Reports transitions, registrations and candidates of these models, once each and in log order.
+    """Reports transitions, registrations, routes, sealed decisions and candidates, once each and in log order.
 
     The cursor is the next log index; Dagster stores it after the events, so a tick that dies in between is repeated
     and skips what is shown already. It starts no work.

@@ -17,15 +17,20 @@ from ml_platform.orchestration import PlatformResource, definitions
 ASSETS = {
     "credit_risk/batch_predictions": ["credit_risk/production", "sources/applications"],
     "credit_risk/canary": ["credit_risk/registered_version"],
+    "credit_risk/data_profile": ["credit_risk/prediction_log"],
+    "credit_risk/drift_report": ["credit_risk/data_profile"],
     "credit_risk/evaluation": [
         "credit_risk/trained_model",
         "credit_risk/training_set",
         "sources/restricted_applicants",
     ],
+    "credit_risk/performance_report": ["credit_risk/prediction_log", "sources/outcomes"],
+    "credit_risk/prediction_log": ["credit_risk/batch_predictions", "credit_risk/triton_repository"],
     "credit_risk/production": ["credit_risk/registered_version"],
     "credit_risk/registered_version": ["credit_risk/evaluation"],
     "credit_risk/staging": ["credit_risk/registered_version"],
     "credit_risk/trained_model": ["credit_risk/training_set"],
+    "credit_risk/triton_repository": ["credit_risk/canary", "credit_risk/production"],
     "credit_risk/training_set": ["features/purpose_history", "sources/applications", "sources/outcomes"],
     "features/purpose_history": ["sources/applications", "sources/outcomes"],
     "sources/applications": [],
@@ -152,6 +157,14 @@ def test_jobs_schedules_and_sensors_of_a_model(defs: dg.Definitions) -> None:
         "request_candidate",
         "promote",
         "rollback",
+        "push_repositories",
+        "seal",
+        "monitor",
+        "measure_performance",
+        "ask_retrain",
+        "decide_retrain",
+        "start_retrain",
+        "finish_retrain",
     }
     for name in jobs:
         assert defs.resolve_job_def(name).executor_def == dg.in_process_executor, name
