@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from struct import Struct
 from typing import Any, Final
 
@@ -111,6 +112,8 @@ class OnlineContract:
         self._expressions = [compile_row(tree, [self._inputs[place].name for place in self._wanted]) for tree in trees]
         by_name = {check.name: check for check in (*self._inputs, *self._derived, *self._stored)}
         self._checks = [by_name[name] for name in contract.names]
+        came = [*(name for name, _ in contract.entity_keys), *(check.name for check in self._inputs)]
+        self._key_places = {name: place for place, name in enumerate(came)}
         self._places = {name: place for place, name in enumerate(contract.names)}
 
     def entity_keys(self, request: Request) -> list[bytes] | None:
@@ -212,12 +215,24 @@ class OnlineContract:
         if not rows.times:
             found: Any = ([[]] * len(self._stored), [[]] * len(self._stored))
         else:
-            found = features.lookup(self.contract, list(zip(*rows.keys, strict=True)), rows.times)
+            found = features.lookup(self.contract, partial(self._column, rows), rows.times)
         ages: list[list[bytes]] = []
         for check, values, events in zip(self._stored, *found, strict=True):
             columns[check.name] = check.apply(check.stored(values), remarks)
             ages.append([self._age(check, t, event) for t, event in zip(rows.times, events, strict=True)])
         return ages
+
+    def _column(self, rows: _Rows, name: str) -> list[Any]:
+        """A key or an input as received: the key of a stored view."""
+        place = self._key_places.get(name)
+        values = None if place is None else [*rows.keys, *rows.inputs][place]
+        if values is None:
+            raise SchemaMismatch(
+                "A stored view has a key that does not come with the request.",
+                field=name,
+                next_step="Declare the key as a field of the request view.",
+            )
+        return [None if value is NULL else value.decode() if isinstance(value, bytes) else value for value in values]
 
     @staticmethod
     def _age(check: FieldCheck, t_us: int, event_us: int | None) -> bytes:

@@ -21,10 +21,11 @@ from ml_platform.core.clock import WallClock, format_utc
 from ml_platform.core.contract import Contract
 from ml_platform.core.errors import PlatformError, StorageFailed
 from ml_platform.core.settings import Settings
+from ml_platform.features.stores import open_online_store
 from ml_platform.registry.pinned import pinned
 from ml_platform.registry.routefile import Routed, RouteFile
 from ml_platform.serving.building import Decided
-from ml_platform.serving.features_lookup import FeatureLookup
+from ml_platform.serving.features_lookup import FeatureLookup, StoredFeatures
 from ml_platform.serving.online_contract import Admitted, RefusedRow
 from ml_platform.serving.online_encoding import ID_RANDOM, Moment, id_texts_of, new_ids
 from ml_platform.serving.online_record import LoggedRefusal, encode_refusal
@@ -127,6 +128,8 @@ class Router:
     ) -> Self:
         """A router of a root, with a boot id and a log of its own; loads what the route names, if there is one yet.
 
+        Stored features come from the root's online store, unless ``features`` says otherwise.
+
         Raises:
             NotFound: the root never had a route, so nothing is pinned.
             StorageFailed: the log cannot be made.
@@ -147,7 +150,7 @@ class Router:
                 shared_seed=lambda contract: shared_seed(settings, objects, contract),
                 log=WalWriter(wal_folder(root, model, writer), info),
                 writer=writer,
-                features=features,
+                features=features or StoredFeatures(objects, open_online_store(settings.online)),
                 executor=executor,
                 longest_text=longest_text,
             )

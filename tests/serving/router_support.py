@@ -65,10 +65,11 @@ SECOND = Contract(
 class Store:
     """Stored features that depend on the loan alone, an hour old."""
 
-    def lookup(self, contract: Contract, keys: Any, times_us: Any) -> StoredValues:
+    def lookup(self, contract: Contract, column: Any, times_us: Any) -> StoredValues:
+        keys = column("loan_id")
         by_name = {
-            "rate": [key[0] % 13 / 10.0 for key in keys],
-            "region": ["north" if key[0] % 2 else None for key in keys],
+            "rate": [key % 13 / 10.0 for key in keys],
+            "region": ["north" if key % 2 else None for key in keys],
         }
         events = [[t - 3_600_000_000 for t in times_us] for _ in contract.stored]
         return StoredValues([by_name[item.name] for item in contract.stored], events)

@@ -104,8 +104,8 @@ class Store:
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = {(row["loan_id"], row["at"]): row for row in rows}
 
-    def lookup(self, contract: Contract, keys: Any, times_us: Any) -> StoredValues:
-        found = [self.rows[key[0], t] for key, t in zip(keys, times_us, strict=True)]
+    def lookup(self, contract: Contract, column: Any, times_us: Any) -> StoredValues:
+        found = [self.rows[key, t] for key, t in zip(column("loan_id"), times_us, strict=True)]
         ages = [[row[f"age {item.name}"] for row in found] for item in contract.stored]
         return StoredValues(
             [[row[item.name] for row in found] for item in contract.stored],
@@ -123,9 +123,8 @@ def prepared(contract: Contract, rows: list[dict[str, Any]]) -> Prepared:
     store = Store(rows)
 
     def features(_: Contract, table: pa.Table) -> pa.Table:
-        keys = [(key,) for key in table.column("loan_id").to_pylist()]
         times = table.column("at").cast(pa.int64()).to_pylist()
-        values, events = store.lookup(contract, keys, times)
+        values, events = store.lookup(contract, lambda name: table.column(name).to_pylist(), times)
         made = {}
         for item, some, event in zip(contract.stored, values, events, strict=True):
             made[item.name] = pa.array(some, ARROW[item.type], from_pandas=False)
@@ -221,8 +220,8 @@ def loan(**changes: Any) -> dict[str, Any]:
 
 
 class NoStore:
-    def lookup(self, contract: Contract, keys: Any, times_us: Any) -> StoredValues:
-        nothing = [[None] * len(keys) for _ in contract.stored]
+    def lookup(self, contract: Contract, column: Any, times_us: Any) -> StoredValues:
+        nothing = [[None] * len(times_us) for _ in contract.stored]
         return StoredValues(nothing, nothing)
 
 
@@ -348,8 +347,24 @@ def test_stored_features_want_a_store_and_a_younger_one_is_a_leak() -> None:
         OnlineContract(CONTRACT).admit([loan()], NOW, None)
 
     class Leaky(NoStore):
-        def lookup(self, contract: Contract, keys: Any, times_us: Any) -> StoredValues:
+        def lookup(self, contract: Contract, column: Any, times_us: Any) -> StoredValues:
             return StoredValues([[0.5], ["north"]], [[5], [6]])
 
     with pytest.raises(DataError, match=r"region: .* younger"):
         OnlineContract(CONTRACT).admit([loan()], NOW, Leaky())
+
+
+def test_a_stored_view_is_asked_by_keys_and_inputs_as_received_and_by_nothing_else() -> None:
+    asked: dict[str, Any] = {}
+
+    class Asking(NoStore):
+        def lookup(self, contract: Contract, column: Any, times_us: Any) -> StoredValues:
+            for name in ("loan_id", "grade", "term", "income"):
+                asked[name] = column(name)
+            with pytest.raises(SchemaMismatch, match="branch"):
+                column("branch")
+            return super().lookup(contract, column, times_us)
+
+    second = loan(**{"income": None, "income.null": np.array([[True]]), "loan_id": np.array([[8]])})
+    OnlineContract(CONTRACT).admit([loan(), second], NOW, Asking())
+    assert asked == {"loan_id": [7, 8], "grade": ["A", "A"], "term": [36, 36], "income": [2.0, None]}
