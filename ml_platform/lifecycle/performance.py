@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from ml_platform.monitoring.severity import Judgement, judge_performance
 from ml_platform.platform import Platform
 from ml_platform.training import EvaluationTable, GateContext, seed_of
 
-__all__ = ["PerformanceResult", "VersionPerformance", "performance_report"]
+__all__ = ["PerformanceResult", "VersionPerformance", "performance_document", "performance_report"]
 
 PERFORMANCE_FORMAT: Final = "ml-platform/performance-report/1"
 
@@ -150,19 +150,28 @@ def _performance(platform: Platform, model: Model, span: Window, labels: _Labels
         latency_before_us=_latency(platform, model, window_before(span)),
     )
     judgements = judge_performance(report)
-    document = {
-        "format": PERFORMANCE_FORMAT,
+    about = {
         "model": model.name,
         "version": version,
         "window": span.partition,
         "inputs": records.inputs_digest,
         "table": None if table is None else table.digest,
         "evaluation": evaluation,
+    }
+    digest = platform.objects.put(canonical_json(performance_document(about, report, judgements)))
+    return VersionPerformance(version, evaluation, report, judgements, digest)
+
+
+def performance_document(
+    about: Mapping[str, Any], report: PerformanceReport, judgements: Sequence[Judgement]
+) -> dict[str, Any]:
+    """The stored document of a report."""
+    return {
+        "format": PERFORMANCE_FORMAT,
+        **about,
         "report": report.to_json(),
         "judgements": [one.to_json() for one in judgements],
     }
-    digest = platform.objects.put(canonical_json(document))
-    return VersionPerformance(version, evaluation, report, judgements, digest)
 
 
 def _first_of_each(records: WindowRecords, model: Model, labels: Sequence[int | None]) -> npt.NDArray[np.int64]:

@@ -19,7 +19,7 @@ from ml_platform.monitoring.severity import Judgement
 from ml_platform.platform import Platform
 from ml_platform.registry.state import AlertState, ModelState
 
-__all__ = ["WatchResult", "alert_document", "matured_window", "watch"]
+__all__ = ["WatchResult", "alert_document", "evidence_document", "matured_window", "watch"]
 
 EVIDENCE_FORMAT: Final = "ml-platform/alert-evidence/1"
 
@@ -153,14 +153,18 @@ def _act(platform: Platform, model: str, window: str, judgements: Mapping[int, S
 
 
 def _evidence(platform: Platform, model: str, version: int | None, window: str, judgement: Judgement) -> str:
-    document = {
+    return platform.objects.put(canonical_json(evidence_document(model, version, window, judgement)))
+
+
+def evidence_document(model: str, version: int | None, window: str, judgement: Judgement) -> dict[str, Any]:
+    """What an alert was raised, or closed, on."""
+    return {
         "format": EVIDENCE_FORMAT,
         "model": model,
         "version": version,
         "window": window,
         "judgement": judgement.to_json(),
     }
-    return platform.objects.put(canonical_json(document))
 
 
 def _raise(platform: Platform, model: str, window: str, wish: Raise) -> None:

@@ -122,17 +122,19 @@ class WindowRecords:
             }
             for name in sorted(set(segments.tolist()))
         }
-        document = {
-            "window": [format_utc(self.window.start), format_utc(self.window.end)],
-            "version": self.version.number,
-            "artifact": self.version.digests.artifact,
-            "contract": self.contract.digest,
-            "reference": self.reference.digest,
-            "rows": self.table.num_rows,
-            "segments": held,
-            "refused": dict(sorted(self.refused.items())),
-        }
-        return document_digest("window-inputs", document)
+        return document_digest(
+            "window-inputs",
+            {
+                "window": [format_utc(self.window.start), format_utc(self.window.end)],
+                "version": self.version.number,
+                "artifact": self.version.digests.artifact,
+                "contract": self.contract.digest,
+                "reference": self.reference.digest,
+                "rows": self.table.num_rows,
+                "segments": held,
+                "refused": dict(sorted(self.refused.items())),
+            },
+        )
 
 
 def versions_of_record(platform: Platform, model: str, window: Window) -> list[int]:
