@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         open_decisions,
     )
     from ml_platform.lifecycle.candidates import CandidateResult, Registered, build_candidate, register_candidate
+    from ml_platform.lifecycle.charts import calibration_bins, psi_lines, score_histogram
     from ml_platform.lifecycle.evaluating import EvaluationResult, evaluate_candidate, read_evaluated
     from ml_platform.lifecycle.features import Materialized, materialize_view
     from ml_platform.lifecycle.logged import PredictionLog, prediction_log
@@ -92,6 +93,7 @@ _HOMES: Final[dict[str, str]] = {
     "archive": "promotion",
     "build_candidate": "candidates",
     "build_training_set": "training",
+    "calibration_bins": "charts",
     "close_alert": "alerting",
     "decide_retrain": "retraining",
     "deliver_notices": "alerting",
@@ -120,6 +122,7 @@ _HOMES: Final[dict[str, str]] = {
     "prediction_log": "logged",
     "profile_window": "window_profiles",
     "promote": "promotion",
+    "psi_lines": "charts",
     "publish_features": "online_features",
     "publish_view": "online_features",
     "push_repository": "pushing",
@@ -135,6 +138,7 @@ _HOMES: Final[dict[str, str]] = {
     "rollback": "promotion",
     "rollout_status": "rollout",
     "run_retrain": "retrain_runs",
+    "score_histogram": "charts",
     "score_partition": "scoring",
     "seal_follow": "sealing",
     "seal_once": "sealing",
@@ -188,6 +192,7 @@ __all__ = [
     "archive",
     "build_candidate",
     "build_training_set",
+    "calibration_bins",
     "close_alert",
     "decide_retrain",
     "deliver_notices",
@@ -216,6 +221,7 @@ __all__ = [
     "prediction_log",
     "profile_window",
     "promote",
+    "psi_lines",
     "publish_features",
     "publish_view",
     "push_repository",
@@ -231,6 +237,7 @@ __all__ = [
     "rollback",
     "rollout_status",
     "run_retrain",
+    "score_histogram",
     "score_partition",
     "seal_follow",
     "seal_once",
