@@ -62,6 +62,7 @@ class PartitionWriter:
         writer: unique to the run that is retried; part of the file names.
         repeating: columns with few distinct values, which get a dictionary.
         app_id, txn_version: the transaction; where the table holds it already, nothing is written.
+        dense: columns that are not compressed.
     """
 
     lake: Lake
@@ -72,6 +73,7 @@ class PartitionWriter:
     repeating: Sequence[str]
     app_id: str
     txn_version: int
+    dense: Sequence[str] = ()
     files: list[DataFile] = field(default_factory=list)
     done: int | None = None
     _open: pq.ParquetWriter | None = None
@@ -125,6 +127,7 @@ class PartitionWriter:
                     table.schema,
                     filesystem=self._filesystem,
                     use_dictionary=repeating,
+                    compression=_compression(table.schema, self.dense),
                     store_schema=False,  # dictionaries are how we hand over repeated values, not what the table holds
                 )
             self._open.write_table(table, row_group_size=ROW_GROUP_ROWS)
@@ -147,6 +150,15 @@ class PartitionWriter:
             raise storage_failed(f"the table {self.name}", error) from error
         self.files.append(DataFile(path, size, dict(self.partition), self._rows))
         self._open, self._rows = None, 0
+
+
+def _compression(schema: pa.Schema, dense: Sequence[str]) -> Any:
+    """The codec by Parquet column; one that is not named is not compressed."""
+    return {
+        f"{column.name}.list.element" if pa.types.is_list(column.type) else column.name: "snappy"
+        for column in schema
+        if column.name not in dense
+    }
 
 
 def committed_version(lake: Lake, name: str, app_id: str, txn_version: int) -> int | None:

@@ -91,6 +91,7 @@ class Sealer:
             tables.repeating_columns(schema),
             self.intent.app_id,
             self.intent.revision + 1,
+            tables.dense_columns(schema),
         )
         with writer:
             yield writer

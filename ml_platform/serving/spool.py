@@ -52,7 +52,7 @@ class Spool:
         at: the offset of the two key bytes that choose the bucket; the bytes before ``at`` are equal in all keys but
             for the four bits that ``skip`` masks out.
         skip: how many leading bits of those two bytes are equal in all keys.
-        limit: rows kept in memory before anything is spilled.
+        limit: rows kept in memory before anything is spilled; small chunks wait for each other.
     """
 
     folder: Path
@@ -64,6 +64,7 @@ class Spool:
     _memory: list[pa.Table] = field(default_factory=list)
     _files: dict[int, pa.ipc.RecordBatchStreamWriter] = field(default_factory=dict)
     _spilled: bool = False
+    _waiting: int = 0
 
     def append(self, table: pa.Table) -> None:
         """Adds a chunk.
@@ -73,11 +74,18 @@ class Spool:
         """
         self.rows += table.num_rows
         self._memory.append(table)
-        if self.rows > self.limit or self._spilled:
-            self._spilled = True
-            for waiting in self._memory:
-                self._spill(waiting)
-            self._memory.clear()
+        self._waiting += table.num_rows
+        if self.rows > self.limit and (self._waiting >= self.limit or not self._spilled):
+            self._flush()
+
+    def _flush(self) -> None:
+        """Large chunks are sorted one by one, small ones together: a bucket gets few pieces, not many tiny ones."""
+        self._spilled = True
+        large = max(table.num_rows for table in self._memory) * 2 > self.limit
+        for table in self._memory if large else [pa.concat_tables(self._memory)]:
+            self._spill(table)
+        self._memory.clear()
+        self._waiting = 0
 
     def _width(self, table: pa.Table) -> int:
         return int(table.schema.field(self.key).type.byte_width)
@@ -112,6 +120,8 @@ class Spool:
             if self.rows:
                 yield self._sorted(pa.concat_tables(self._memory))[0]
             return
+        if self._waiting:
+            self._flush()
         for writer in self._files.values():
             writer.close()
         for number in sorted(self._files):

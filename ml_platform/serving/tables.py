@@ -27,6 +27,7 @@ __all__ = [
     "SEGMENTS",
     "SEGMENT_SCHEMA",
     "age_column",
+    "dense_columns",
     "feature_column",
     "header_from_row",
     "key_column",
@@ -145,6 +146,7 @@ def output_column(name: str) -> str:
     return f"output_{name}"
 
 
+_DENSE: Final = {"prediction_id", "commitment", "salt", "entity_index", "row_index"}
 _UNIQUE: Final = {
     "prediction_id",
     "seq",
@@ -161,6 +163,11 @@ def repeating_columns(schema: pa.Schema) -> list[str]:
     """Columns that are worth a dictionary: not ids, hashes, keys, numbers."""
     unique = ("key_", "number_", "age_", "output_")
     return [name for name in schema.names if name not in _UNIQUE and not name.startswith(unique)]
+
+
+def dense_columns(schema: pa.Schema) -> list[str]:
+    """Columns that compression makes no smaller, or hardly: ids and hashes. They are also what look-ups read."""
+    return [name for name in schema.names if name in _DENSE]
 
 
 def personal_schema(contract: Contract) -> pa.Schema:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ml_platform.core.contract import Contract, ResolvedField
@@ -124,6 +125,18 @@ def contents(world: World) -> dict[str, Any]:
     return {
         name: sorted(map(repr, world.lake.read(name).to_pylist())) for name in (HEADERS, PERSONAL, ENTITIES, SEGMENTS)
     }
+
+
+def test_ids_and_hashes_lie_uncompressed_and_values_compressed(world: World) -> None:
+    score_partition(world.job(), world.parts(loans(50)))
+    codecs: dict[str, str] = {}
+    for path in (world.root / "lake").rglob("*.parquet"):
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        codecs |= {group.column(at).path_in_schema: group.column(at).compression for at in range(group.num_columns)}
+    dense = {"prediction_id", "commitment", "salt", "entity_index"}
+    assert {name for name in dense if codecs[name] == "UNCOMPRESSED"} == dense
+    assert codecs["request_time"] == codecs["seq"] == "SNAPPY"
+    assert [codec for name, codec in codecs.items() if name.startswith("flags.")] == ["SNAPPY"]
 
 
 def test_a_complete_partition_is_not_scored_again(world: World) -> None:

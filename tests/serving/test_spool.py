@@ -40,6 +40,15 @@ def test_rows_come_out_sorted_whether_or_not_they_were_spilled(tmp_path: Path, r
     assert list(tmp_path.iterdir()) == []
 
 
+def test_small_chunks_wait_for_each_other_and_the_last_ones_are_not_forgotten(tmp_path: Path) -> None:
+    matrix = ids(1_003, 6)
+    spool = Spool(tmp_path, "id", at=6, skip=4, limit=100)
+    for start in range(0, 1_003, 7):
+        spool.append(table(matrix[start : start + 7]))
+    assert drained(spool) == sorted(row.tobytes().hex() for row in matrix)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_key_without_a_common_prefix_is_spilled_by_its_first_bytes(tmp_path: Path) -> None:
     matrix = np.random.default_rng(2).integers(0, 256, (500, 16), dtype=np.uint8)
     spool = Spool(tmp_path, "id", at=0, skip=0, limit=50)
