@@ -11,84 +11,35 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self
 
-import numpy as np
-
 from ml_platform.core.clock import WallClock, format_utc
-from ml_platform.core.contract import Contract
 from ml_platform.core.errors import PlatformError, StorageFailed
 from ml_platform.core.settings import Settings
 from ml_platform.features.stores import open_online_store
 from ml_platform.registry.pinned import pinned
 from ml_platform.registry.routefile import Routed, RouteFile
-from ml_platform.serving.building import Decided
 from ml_platform.serving.features_lookup import FeatureLookup, StoredFeatures
-from ml_platform.serving.online_contract import Admitted, RefusedRow
-from ml_platform.serving.online_encoding import ID_RANDOM, Moment, id_texts_of, new_ids
+from ml_platform.serving.online_contract import RefusedRow
+from ml_platform.serving.online_encoding import ID_RANDOM, Moment, new_ids
 from ml_platform.serving.online_record import LoggedRefusal, encode_refusal
 from ml_platform.serving.online_request import Request
-from ml_platform.serving.router_answers import Answer, Rejection, joined, refused, unavailable
-from ml_platform.serving.router_clock import RouterClock, clock_of, wall_us
+from ml_platform.serving.router_answers import Answer, Rejection, refused, unavailable
+from ml_platform.serving.router_batch import Group, answers_of, groups_of, leave_out
+from ml_platform.serving.router_clock import clock_of, wall_us
 from ml_platform.serving.router_metrics import RouterMetrics
-from ml_platform.serving.router_root import object_store, shared_seed
+from ml_platform.serving.router_root import RouterParts, object_store, shared_seed
 from ml_platform.serving.scorer import Scorer
 from ml_platform.serving.scoring import quarantine_index
 from ml_platform.serving.served import Executor, ServedArm, ServedRoute, Versions
 from ml_platform.serving.wal import WalWriter, WriterInfo, wal_folder
 
-__all__ = ["Router", "RouterParts"]
+__all__ = ["Router"]
 
 _RETRY_SECONDS: Final = 1.0
+_TICK_SECONDS: Final = 0.1
 _SALT: Final = 32
-
-
-@dataclass(frozen=True)
-class RouterParts:
-    """What a router is made of.
-
-    Args:
-        root_id, model: whose decisions it records.
-        routes: tells before every batch which versions answer.
-        clock: ``decided_at``.
-        load: the scorer of an artifact digest; reads the object store.
-        shared_seed: the seed under which refused rows of a contract's entity are found.
-        log: the write-ahead log of this process, made for the boot id ``writer``.
-        features: finds stored features; None where no version has any.
-        executor: scores a version's rows elsewhere; None: by onnxruntime in this process.
-        longest_text: bytes of a key or category beyond which a request is refused.
-    """
-
-    root_id: str
-    model: str
-    routes: RouteFile
-    clock: RouterClock
-    load: Callable[[str], Scorer]
-    shared_seed: Callable[[Contract], bytes]
-    log: WalWriter
-    writer: str
-    features: FeatureLookup | None = None
-    executor: Executor | None = None
-    longest_text: int = 1024
-
-
-@dataclass(slots=True)
-class _Group:
-    """The requests, or rows of requests, that one arm answers: (request's number, its rows; None: all)."""
-
-    arm: ServedArm
-    parts: list[tuple[int, Sequence[int] | None]]
-    requests: list[Request]
-    admitted: Admitted | None = None
-    decided: Decided | None = None
-
-    def taken(self) -> list[tuple[int, Sequence[int] | None, int]]:
-        """Of each accepted part: the request's number, which of its rows, and how many."""
-        if self.admitted is None:
-            return []
-        return [(*self.parts[place], rows) for place, rows in self.admitted.requests]
 
 
 class Router:
@@ -159,7 +110,7 @@ class Router:
         return router
 
     def start(self) -> None:
-        """Loads what the route names, and completes old log files every second, requests or not."""
+        """Loads what the route names, and completes log files that are old or asked for, requests or not."""
         try:
             self._follow()
         except PlatformError as error:
@@ -167,7 +118,7 @@ class Router:
         threading.Thread(target=self._tick, name="wal-rotation", daemon=True).start()
 
     def _tick(self) -> None:
-        while not self._closed.wait(1.0):
+        while not self._closed.wait(_TICK_SECONDS):
             self._parts.log.rotate_if_due()
 
     def close(self) -> None:
@@ -192,7 +143,7 @@ class Router:
             except PlatformError as error:
                 return self._none(requests, error, error.field or "route")
             rejected: dict[int, Rejection] = {}
-            groups = self._groups(served, requests)
+            groups = groups_of(served, requests)
             refusals = self._admit(groups, decided_at_us, rejected)
             self._decide(groups, rejected)
             try:
@@ -228,24 +179,8 @@ class Router:
         self.metrics.route_refused = None if routed.refused is None else routed.refused.reason
         return served
 
-    def _groups(self, served: ServedRoute, requests: Sequence[Request]) -> list[_Group]:
-        """Who answers what: units by their salted hash, rows of one request perhaps by several arms."""
-        primary = served.primary
-        if len(served.arms) == 1:
-            return [_Group(primary, [(number, None) for number in range(len(requests))], list(requests))]
-        groups = {name: _Group(arm, [], []) for name, arm in served.arms.items()}
-        arm_of = served.routed.arm_of
-        for number, request in enumerate(requests):
-            keys = primary.contract.entity_keys(request)
-            names = [arm_of(key).arm for key in keys] if keys else [primary.name]  # the primary says what is wrong
-            for name in dict.fromkeys(names):
-                rows = None if len(set(names)) == 1 else [row for row, one in enumerate(names) if one == name]
-                groups[name].parts.append((number, rows))
-                groups[name].requests.append(request if rows is None else _some(request, rows))
-        return [group for group in groups.values() if group.parts]
-
     def _admit(
-        self, groups: Iterable[_Group], decided_at_us: int, rejected: dict[int, Rejection]
+        self, groups: Iterable[Group], decided_at_us: int, rejected: dict[int, Rejection]
     ) -> list[tuple[ServedArm, RefusedRow]]:
         """Applies each arm's contract; the refused rows, to be recorded."""
         refusals: list[tuple[ServedArm, RefusedRow]] = []
@@ -264,7 +199,7 @@ class Router:
                 refusals += [(group.arm, row) for row in rows]
         return refusals
 
-    def _decide(self, groups: Sequence[_Group], rejected: dict[int, Rejection]) -> None:
+    def _decide(self, groups: Sequence[Group], rejected: dict[int, Rejection]) -> None:
         for group in groups:
             admitted = group.admitted
             if admitted is None or not admitted.bodies:
@@ -275,7 +210,7 @@ class Router:
                 self._unavailable([group.parts[place] for place, _ in admitted.requests], error, "version", rejected)
         if len(groups) > 1 and rejected:
             for group in groups:
-                _leave_out(group, rejected)
+                leave_out(group, rejected)
 
     def _unavailable(
         self,
@@ -291,7 +226,7 @@ class Router:
 
     def _record(
         self,
-        groups: Sequence[_Group],
+        groups: Sequence[Group],
         requests: Sequence[Request],
         refusals: Sequence[tuple[ServedArm, RefusedRow]],
         rejected: dict[int, Rejection],
@@ -322,7 +257,7 @@ class Router:
             self._parts.log.append(frames)
         self._count(groups, moment, seq - self._seq)
         self._seq = seq
-        return _answers(groups, ids, rejected, len(requests))
+        return answers_of(groups, ids, rejected, len(requests))
 
     def _refusal(self, arm: ServedArm, row: RefusedRow, moment: Moment) -> bytes:
         return encode_refusal(
@@ -338,7 +273,7 @@ class Router:
             )
         )
 
-    def _count(self, groups: Iterable[_Group], moment: Moment, rows: int) -> None:
+    def _count(self, groups: Iterable[Group], moment: Moment, rows: int) -> None:
         metrics = self.metrics
         metrics.rows += rows
         metrics.latency_us_sum += moment.latency_us * rows
@@ -352,65 +287,3 @@ class Router:
                 metrics.decided[group.arm.version, group.arm.name, texts[code] or ""] += 1
             for flags in group.admitted.flags.values():
                 metrics.flagged.update(flags)
-
-
-def _some(request: Request, rows: Sequence[int]) -> Request:
-    return {name: array[rows] for name, array in request.items()}
-
-
-def _leave_out(group: _Group, rejected: dict[int, Rejection]) -> None:
-    """Takes out the rows of requests that another arm rejected: all rows of a request are decided, or none."""
-    admitted, decided = group.admitted, group.decided
-    if admitted is None:
-        return
-    kept: list[int] = []
-    requests: list[tuple[int, int]] = []
-    at = 0
-    for place, rows in admitted.requests:
-        if group.parts[place][0] not in rejected:
-            requests.append((place, rows))
-            kept += range(at, at + rows)
-        at += rows
-    if len(kept) == at:
-        return
-    admitted.requests = requests
-    admitted.entity_keys = [admitted.entity_keys[row] for row in kept]
-    admitted.bodies = [admitted.bodies[row] for row in kept]
-    admitted.flags = {place: admitted.flags[row] for place, row in enumerate(kept) if row in admitted.flags}
-    admitted.matrix = admitted.matrix[kept]
-    group.decided = None if decided is None or not kept else decided.taken(np.array(kept))
-
-
-def _answers(
-    groups: Sequence[_Group], ids: Sequence[Sequence[bytes]], rejected: dict[int, Rejection], requests: int
-) -> list[Answer | Rejection]:
-    found: list[Answer | Rejection | None] = [rejected.get(number) for number in range(requests)]
-    split: dict[int, list[tuple[Any, Answer]]] = {}
-    for group, made in zip(groups, ids, strict=True):
-        decided = group.decided
-        if decided is None:
-            continue
-        epoch = group.arm.encoder.header.epoch or 0
-        outputs = {name: values.reshape(-1, 1) for name, values in decided.outputs.items()}
-        decisions = [decided.decision_texts[code] for code in decided.decisions.tolist()]
-        reasons = [decided.reasons.lists[code] for code in decided.reasons.codes.tolist()]
-        texts = id_texts_of(made)
-        at = 0
-        for number, places, rows in group.taken():
-            end = at + rows
-            answer = Answer(
-                {name: values[at:end] for name, values in outputs.items()},
-                decisions[at:end],
-                [group.arm.version] * rows,
-                texts[at:end],
-                reasons[at:end],
-                epoch,
-            )
-            at = end
-            if places is None:
-                found[number] = answer
-            else:
-                split.setdefault(number, []).append((places, answer))
-    for number, parts in split.items():
-        found[number] = joined(parts, sum(len(places) for places, _ in parts))
-    return [one for one in found if one is not None]

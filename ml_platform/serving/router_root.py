@@ -1,7 +1,9 @@
-"""What a router reads of its root beside the route: objects, and the seed under which refused rows are found."""
+"""What a router is made of, and what it reads of its root beside the route."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ml_platform.core.contract import Contract
@@ -12,8 +14,43 @@ from ml_platform.core.subjects import Subjects
 from ml_platform.features import definitions
 from ml_platform.features.request_view import RequestView
 from ml_platform.features.views import FeatureView
+from ml_platform.registry.routefile import RouteFile
+from ml_platform.serving.features_lookup import FeatureLookup
+from ml_platform.serving.router_clock import RouterClock
+from ml_platform.serving.scorer import Scorer
+from ml_platform.serving.served import Executor
+from ml_platform.serving.wal import WalWriter
 
-__all__ = ["entity_of", "object_store", "shared_seed"]
+__all__ = ["RouterParts", "entity_of", "object_store", "shared_seed"]
+
+
+@dataclass(frozen=True)
+class RouterParts:
+    """What a router is made of.
+
+    Args:
+        root_id, model: whose decisions it records.
+        routes: tells before every batch which versions answer.
+        clock: ``decided_at``.
+        load: the scorer of an artifact digest; reads the object store.
+        shared_seed: the seed under which refused rows of a contract's entity are found.
+        log: the write-ahead log of this process, made for the boot id ``writer``.
+        features: finds stored features; None where no version has any.
+        executor: scores a version's rows elsewhere; None: by onnxruntime in this process.
+        longest_text: bytes of a key or category beyond which a request is refused.
+    """
+
+    root_id: str
+    model: str
+    routes: RouteFile
+    clock: RouterClock
+    load: Callable[[str], Scorer]
+    shared_seed: Callable[[Contract], bytes]
+    log: WalWriter
+    writer: str
+    features: FeatureLookup | None = None
+    executor: Executor | None = None
+    longest_text: int = 1024
 
 
 def object_store(settings: Settings) -> ObjectStore:

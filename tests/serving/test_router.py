@@ -167,9 +167,9 @@ def test_a_batch_is_one_append(world: OnlineRoot, router: Router, monkeypatch: p
 def test_no_answer_before_its_record_is_durable(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     append = router._parts.log.append
-    made = router_module._answers
+    made = router_module.answers_of
     monkeypatch.setattr(router._parts.log, "append", lambda frames: (append(frames), order.append("durable"))[0])
-    monkeypatch.setattr(router_module, "_answers", lambda *given: (order.append("answers"), made(*given))[1])
+    monkeypatch.setattr(router_module, "answers_of", lambda *given: (order.append("answers"), made(*given))[1])
     router.handle([plain(1)])
     assert order == ["durable", "answers"]
 
