@@ -9,24 +9,29 @@ from ml_platform.core.errors import Conflict, StorageFailed
 from ml_platform.governance.contracts import KnownContracts, known_entity
 from ml_platform.platform import Platform
 from ml_platform.serving.online_sealing import OnlineSealer, SealParts, SealReport
+from ml_platform.serving.online_writers import complete_now
 from ml_platform.serving.wal import WAL_FOLDER
 
 __all__ = ["HOLD_SECONDS", "SealReport", "seal_follow", "seal_once"]
 
+_COMPLETE_SECONDS = 3.0
 HOLD_SECONDS = 20.0  # of the 60 within which a record is sealed: few files become one segment
 
 
-def seal_once(platform: Platform, *, wait_seconds: float = 30.0) -> SealReport:
+def seal_once(platform: Platform, *, wait_seconds: float = 30.0, now: bool = False) -> SealReport:
     """Seals everything that is closed: finished files of living writers, all files of dead ones.
 
     Args:
         platform: the root.
+        now: ask living writers to finish their newest files first, and wait for that a few seconds.
         wait_seconds: how long to wait while another sealer is at work.
 
     Raises:
         Conflict: another sealer is still at work.
         StorageFailed: the disk is full or a store cannot be reached; the next call goes on from what is there.
     """
+    if now:
+        complete_now(platform.root / WAL_FOLDER, _COMPLETE_SECONDS)
     return _sealer(platform, 0.0).run(wait_seconds=wait_seconds)
 
 

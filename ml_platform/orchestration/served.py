@@ -64,7 +64,7 @@ def _prediction_log(model: Model) -> dg.AssetsDefinition:
     @dg.multi_asset(name=op_name(spec.key), specs=[spec])
     def prediction_log(ml_platform: PlatformResource) -> Made:
         platform = ml_platform.open()
-        sealed, log = lifecycle.seal_once(platform), lifecycle.prediction_log(platform, model.name)
+        sealed, log = lifecycle.seal_once(platform, now=True), lifecycle.prediction_log(platform, model.name)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(str(log.log_index)),
             metadata={**manifest(log), "ml/sealed": metadata_value(sealed.to_json())},

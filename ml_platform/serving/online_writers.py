@@ -7,15 +7,19 @@ So a free lock is a dead writer, and whoever takes it owns what the writer left.
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ml_platform.core.errors import DataError, StorageFailed, Tampered
-from ml_platform.serving.wal import DESCRIPTION, LOCK, SUFFIX, WAL_FOLDER, WriterInfo, read_frames
+from ml_platform.serving.wal import COMPLETE, DESCRIPTION, LOCK, SUFFIX, WAL_FOLDER, WriterInfo, read_frames
 
-__all__ = ["WriterFolder", "first_frame", "writer_folders"]
+__all__ = ["WriterFolder", "complete_now", "first_frame", "writer_folders"]
+
+_LOOK_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, order=True)
@@ -95,6 +99,26 @@ def writer_folders(wal: Path, model: str | None = None) -> list[WriterFolder]:
     """The writers that have described themselves, by model and name; of one model or of all."""
     pattern = f"{model or '*'}/*/{DESCRIPTION}"
     return sorted(WriterFolder(path.parts[-3], path.parts[-2], path.parent) for path in wal.glob(pattern))
+
+
+def complete_now(wal: Path, wait_seconds: float) -> int:
+    """Asks living writers to complete their newest files, and waits until they have; how many did in that time.
+
+    A sealer takes complete files only. A writer that does not look in time completes its file a little later: nothing
+    is lost, and the next pass seals it.
+    """
+    asked = [folder for folder in writer_folders(wal) if not folder.path.joinpath(COMPLETE).exists()]
+    waiting = set()
+    for folder in asked:
+        with folder.adopted() as dead:
+            if not dead and any(file.stat().st_size for file in folder.files()[-1:]):
+                (folder.path / COMPLETE).touch()
+                waiting.add(folder)
+    number, until = len(waiting), time.monotonic() + wait_seconds
+    while waiting and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+        waiting = {folder for folder in waiting if (folder.path / COMPLETE).exists()}
+    return number - len(waiting)
 
 
 def first_frame(file: Path) -> int:

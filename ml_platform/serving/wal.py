@@ -31,6 +31,7 @@ WRITER_FORMAT: Final = "ml-platform/wal-writer/1"
 SUFFIX: Final = ".wal"
 LOCK: Final = "lock"
 DESCRIPTION: Final = "writer.json"
+COMPLETE: Final = "complete"  # a file of this name asks a living writer to complete its newest file now
 _HEAD: Final = struct.Struct("<II")
 _LARGEST: Final = 16 * 1024 * 1024
 _ROTATE_BYTES: Final = 32 * 1024 * 1024
@@ -262,15 +263,23 @@ class WalWriter:
             return  # the next append tries again before it writes
 
     def rotate_if_due(self) -> bool:
-        """Completes the newest file if it is large or old enough; True if it did."""
+        """Completes the newest file if it is large or old enough, or somebody asks for it; True if it did."""
+        asked = self.folder / COMPLETE
         with self._mutex:
-            return self._file >= 0 and self._rotate_if_due()
+            if self._file < 0:
+                return False
+            now = asked.exists()
+            done = self._rotate_if_due(now=now)
+            if now and (done or self._first_at is None):
+                asked.unlink(missing_ok=True)
+            return done
 
-    def _rotate_if_due(self) -> bool:
+    def _rotate_if_due(self, *, now: bool = False) -> bool:
         if self._first_at is None:
             return False
         most_bytes, most_seconds = self._limits
-        if self._size < most_bytes and self._monotonic() - self._first_at < most_seconds:
+        due = self._size >= most_bytes or self._monotonic() - self._first_at >= most_seconds
+        if not due and not now:
             return False
         try:
             self._rotate()

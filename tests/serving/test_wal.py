@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 
 from ml_platform.core.errors import Conflict, DataError, StorageFailed
 from ml_platform.serving import wal
-from ml_platform.serving.wal import WalWriter, WriterInfo, frame, read_frames, wal_folder
+from ml_platform.serving.online_writers import complete_now
+from ml_platform.serving.wal import WAL_FOLDER, WalWriter, WriterInfo, frame, read_frames, wal_folder
 
 WRITER = "router-" + "ab" * 16
 INFO = WriterInfo(WRITER, "router", "credit_risk", "0" * 32, "2026-11-24T09:00:00.000000Z", 7)
@@ -343,3 +345,24 @@ def test_a_kill_in_mid_write_leaves_a_torn_tail_of_an_unanswered_batch(tmp_path:
 def test_a_log_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed, match="Reading"):
         read_frames(tmp_path / "absent.wal")
+
+
+def test_a_living_writer_completes_its_file_when_it_is_asked(tmp_path: Path) -> None:
+    folder = wal_folder(tmp_path, "credit_risk", "router-1")
+    log = WalWriter(
+        folder, WriterInfo("router-1", "router", "credit_risk", "00" * 16, "2026-01-01T00:00:00.000000Z", 1)
+    )
+    assert complete_now(tmp_path / WAL_FOLDER, 0.2) == 0, "an empty file has nothing to complete"
+    log.append([b"one", b"two"])
+    looking = threading.Thread(target=lambda: [log.rotate_if_due() or time.sleep(0.01) for _ in range(100)])
+    looking.start()
+    assert complete_now(tmp_path / WAL_FOLDER, 5.0) == 1
+    looking.join()
+    (done, _) = sorted(folder.glob("*.wal"))
+    assert read_frames(done).frames == [b"one", b"two"]
+    assert not (folder / "complete").exists()
+    log.append([b"three"])
+    assert complete_now(tmp_path / WAL_FOLDER, 0.1) == 0, "a writer that does not look is not waited for"
+    assert log.rotate_if_due(), "and does it later"
+    log.close()
+    assert complete_now(tmp_path / WAL_FOLDER, 0.1) == 0, "a dead writer is adopted, not asked"
