@@ -31,6 +31,7 @@ class Lake:
     def __init__(self, root: str | Path) -> None:
         self.root = str(root).rstrip("/")
         self._read_handles: dict[str, DeltaTable] = {}
+        self._datasets: dict[str, tuple[DeltaTable, int, ds.Dataset]] = {}
 
     def __repr__(self) -> str:
         return f"Lake({self.root!r})"
@@ -150,25 +151,32 @@ class Lake:
 
     def version_of(self, name: str, app_id: str, txn_version: int) -> int:
         """The table version whose commit carries a transaction."""
-        for commit in self.history(name):
-            if commit.get("ml_txn") == f"{app_id}@{txn_version}":
-                return int(commit["version"])
+        for most in (8, None):  # almost always it is one of the newest; the whole history grows with the table
+            for commit in self.history(name, most):
+                if commit.get("ml_txn") == f"{app_id}@{txn_version}":
+                    return int(commit["version"])
         raise NotFound(
             f"No commit of {name} carries transaction {txn_version} of its writer.",
             next_step="Run `mlp verify`: a commit was removed.",
         )
 
-    def history(self, name: str) -> list[dict[str, Any]]:
-        """Commits, newest first, with ``version`` and our metadata decoded under ``ml_platform``."""
-        commits = self._open(name).history()
+    def history(self, name: str, most: int | None = None) -> list[dict[str, Any]]:
+        """Commits, newest first (all, or so many), with ``version`` and our metadata under ``ml_platform``."""
+        commits = self._newest(name).history(most)
         for commit in commits:
             commit["ml_platform"] = json.loads(commit.get("ml_platform", "{}"))
         return commits
 
     def dataset(self, name: str, version: int | None = None) -> ds.Dataset:
         """An Arrow dataset with push-down; DuckDB scans it."""
-        table = self._newest(name) if version is None else self._open(name, version)
-        return table.to_pyarrow_dataset(filesystem=self._filesystem(name))
+        if version is not None:
+            return self._open(name, version).to_pyarrow_dataset(filesystem=self._filesystem(name))
+        table = self._newest(name)
+        handle, known, data = self._datasets.get(name, (None, -1, None))
+        if data is None or handle is not table or known != table.version():
+            data = table.to_pyarrow_dataset(filesystem=self._filesystem(name))  # as dear as the table has files
+            self._datasets[name] = (table, int(table.version()), data)
+        return data
 
     def _filesystem(self, name: str) -> fs.FileSystem | None:
         """Arrow's own file system where the lake is a local folder; None leaves it to Delta.

@@ -19,13 +19,13 @@ from ml_platform.core.ids import id_bytes, id_text, id_time
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.rows import FieldType, encode_row, utc
 from ml_platform.core.subjects import Subjects
+from ml_platform.serving.held import HeldIndex, held_index, read_files
 from ml_platform.serving.intent import Intent
 from ml_platform.serving.record import entity_index
 from ml_platform.serving.scoring import quarantine_index
 from ml_platform.serving.segment import Segment, load_segment
 from ml_platform.serving.tables import (
     ENTITIES,
-    SEGMENTS,
     leaf_from_rows,
     personal_table,
     predictions_table,
@@ -88,8 +88,8 @@ class RecordReader:
         text, date = id_text(raw), utc(id_time(raw)).date().isoformat()
         for row in self._segments(text, date, model):
             header = self._one(predictions_table(row["model"]), date, text, row["segment_id"])
-            if header is not None and self.objects.exists(row["marker"]):
-                personal = self._one(personal_table(row["model"]), date, text)
+            if header is not None and self._held.complete(self.objects, row["marker"]):
+                personal = self._one(personal_table(row["model"]), date, text, row["segment_id"])
                 return FoundRecord(header, personal, load_segment(self.objects, row["segment_id"]))
         raise NotFound(
             "No complete segment holds this prediction.",
@@ -97,19 +97,28 @@ class RecordReader:
             next_step="Check the id and the root; `mlp trace --entity` finds decisions by entity.",
         )
 
-    def _segments(self, text: str, date: str, model: str | None) -> list[dict[str, Any]]:
-        if not self.lake.exists(SEGMENTS):
-            return []
-        where = (ds.field("decided_date") == date) & (ds.field("min_id") <= text) & (ds.field("max_id") >= text)
-        if model is not None:
-            where &= ds.field("model") == model
-        return self.lake.read(SEGMENTS, where=where).to_pylist()
+    @property
+    def _held(self) -> HeldIndex:
+        return held_index(self.lake)
 
-    def _one(self, table: str, date: str, text: str, segment_id: str | None = None) -> dict[str, Any] | None:
-        where = (ds.field("decided_date") == date) & (ds.field("prediction_id") == text)
-        if segment_id is not None:
+    def _segments(self, text: str, date: str, model: str | None) -> list[dict[str, Any]]:
+        return [
+            row
+            for row in self._held.segments(self.lake, date)
+            if row["min_id"] <= text <= row["max_id"] and model in {None, row["model"]}
+        ]
+
+    def _one(self, table: str, date: str, text: str, segment_id: str) -> dict[str, Any] | None:
+        """The row of an id: in the segment's own file, or, where the table was rewritten, in any of the date's."""
+        data: Any = self.lake.dataset(table)
+        day = ds.field("decided_date") == date
+        where = day & (ds.field("prediction_id") == text)
+        if "segment_id" in data.schema.names:
             where &= ds.field("segment_id") == segment_id
-        rows = self.lake.read(table, where=where).to_pylist()
+        files = list(data.get_fragments(filter=day))
+        own = (f"{segment_id}-", f"{segment_id.rpartition('.')[0]}-")  # a batch's files bear its writer's name
+        named = [one for one in files if str(one.path).rpartition("/")[2].startswith(own)]
+        rows = read_files(data, named, None, where) or read_files(data, files, None, where)
         return rows[0] if rows else None
 
     def find_by_entity(
@@ -129,19 +138,16 @@ class RecordReader:
         seed = subjects.find(entity, encoded if personal else b"")
         if seed is None:
             return []
-        data = self.lake.dataset(ENTITIES)
+        wanted = _months(self.lake.dataset(ENTITIES), model) if months is None else set(months)
         found: list[str] = []
-        for month in sorted(_months(data) if months is None else set(months)):
+        for month in sorted(wanted):
             index = entity_index(seed, model=model, month=month, entity_key=None if personal else encoded)
-            where = (ds.field("month") == month) & (ds.field("model") == model)
-            where &= ds.field("entity_index") == index.hex()
-            table = data.to_table(columns=["prediction_id"], filter=where)
-            found += [str(text) for text in table.column("prediction_id").to_pylist()]
+            found += self._held.entity(self.lake, model=model, month=month, index=index.hex())
         return sorted(text for text in found if self._complete(text, model))
 
     def _complete(self, text: str, model: str) -> bool:
         date = utc(id_time(id_bytes(text))).date().isoformat()
-        return any(self.objects.exists(row["marker"]) for row in self._segments(text, date, model))
+        return any(self._held.complete(self.objects, row["marker"]) for row in self._segments(text, date, model))
 
     def find_refusals(
         self, subjects: Subjects, *, model: str, entity: str, key: Key, at: datetime
@@ -157,10 +163,10 @@ class RecordReader:
 _MONTH: Final = "month"
 
 
-def _months(data: ds.Dataset) -> set[str]:
+def _months(data: ds.Dataset, model: str) -> set[str]:
     """The months that a dataset has partitions of, without reading a file."""
     found: set[str] = set()
-    for fragment in data.get_fragments():
+    for fragment in data.get_fragments(filter=ds.field("model") == model):
         found.add(str(ds.get_partition_keys(fragment.partition_expression)[_MONTH]))
     return found
 
