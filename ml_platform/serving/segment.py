@@ -36,6 +36,7 @@ __all__ = [
 FORMAT: Final = "ml-platform/segment/1"
 _BLOCK: Final = 256  # a power of two: roots of blocks are nodes of the tree, on its eighth level
 _MANY: Final = 4_096  # leaves from which hashing level by level is cheaper
+_PART: Final = 256 * _BLOCK  # leaves hashed at once: memory does not follow the size
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class LeafTree:
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         tree = cls(ordered.tobytes())
+        del ordered  # a million leaves are 32 MB
         return cls(tree.leaves, tree.block_roots()), rank
 
     @property
@@ -139,7 +141,8 @@ class LeafTree:
     def block_roots(self) -> bytes:
         """The roots of blocks of 256 leaves, end to end, computed from the leaves."""
         if self.size >= _MANY:
-            return _level(self._matrix, _BLOCK.bit_length() - 1).tobytes()
+            matrix, up = self._matrix, _BLOCK.bit_length() - 1
+            return b"".join(_level(matrix[at : at + _PART], up).tobytes() for at in range(0, self.size, _PART))
         blocks = -(-self.size // _BLOCK)
         return b"".join(self._block(number).root() for number in range(blocks))
 

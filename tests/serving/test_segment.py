@@ -55,6 +55,14 @@ def test_the_tree_is_that_of_the_sorted_leaves_in_blocks_or_whole(
         assert not proves(segment(tree), leaf, (index + 1) % (count + 1), tree.proof(index))
 
 
+@pytest.mark.parametrize("count", [4_095, 4_096, 4_097, 4_352, 65_537, 66_000])
+def test_a_large_tree_hashed_level_by_level_has_the_root_and_blocks_of_the_rfc(count: int) -> None:
+    tree, _ = LeafTree.of(leaves(count))
+    ordered = [tree.leaves[at : at + 32] for at in range(0, 32 * count, 32)]
+    assert tree.nodes == b"".join(merkle.root(ordered[at : at + 256]) for at in range(0, count, 256))
+    assert tree.root() == merkle.root(ordered)
+
+
 def test_the_same_leaf_twice_is_refused() -> None:
     with pytest.raises(DuplicateKeys):
         LeafTree.of(np.concatenate([leaves(3), leaves(1)]))
