@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from ml_platform.core.errors import ServerUnavailable
 from ml_platform.core.files import write_atomically
+from ml_platform.serving.triton.processes import is_running
 
 __all__ = [
     "BOOT_VARIABLE",
@@ -72,11 +73,7 @@ class Boot:
     @property
     def alive(self) -> bool:
         """Whether its process exists and is no zombie."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return False
-        return stat.rpartition(")")[2].split()[0] != "Z"
+        return is_running(self.pid)
 
     @property
     def parameters(self) -> dict[str, str]:

@@ -15,6 +15,8 @@ __all__ = ["TritonClient", "v2_datatype"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 _GRPC_PREFIX: Final = "triton-grpc-protocol-"
+_AWAY: Final = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+_BROKEN: Final = {"INTERNAL", "UNKNOWN"}  # of a request: no fault of the client's
 _DATATYPES: Final = {
     "float32": "FP32",
     "float64": "FP64",
@@ -125,9 +127,9 @@ class TritonClient:
         return {item.name: _plain(result.as_numpy(item.name)) for item in result.get_response().outputs}
 
     def _error(self, error: Exception, what: str, *, refused: type[PlatformError] = ValidationFailed) -> PlatformError:
-        status = str(getattr(error, "status", lambda: None)() or "")
-        if "UNAVAILABLE" in status or "DEADLINE" in status or not status:
-            return _unavailable(_message(error) if "UNAVAILABLE" in status else None)
+        status = str(getattr(error, "status", lambda: None)() or "").removeprefix("StatusCode.")
+        if not status or status in _AWAY or (refused is ContractViolation and status in _BROKEN):
+            return _unavailable(_message(error) if status == "UNAVAILABLE" else None)
         return refused(f"{what}: {_message(error)}", next_step="Mend what it names; nothing was changed.")
 
 

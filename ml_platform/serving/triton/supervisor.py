@@ -15,6 +15,7 @@ from ml_platform.core.settings import ServingSettings
 from ml_platform.serving.declaration import Serving
 from ml_platform.serving.triton.boot import Boot
 from ml_platform.serving.triton.client import TritonClient
+from ml_platform.serving.triton.processes import dead_children
 from ml_platform.serving.triton.pushing import Pusher
 from ml_platform.serving.triton.server import Server
 from ml_platform.training.artifact import load_artifact
@@ -94,7 +95,13 @@ class Supervisor:
             except ServerUnavailable:
                 if server.alive:
                     raise
+            dead: frozenset[int] = frozenset()
             while not server.wait(_WATCH_SECONDS):
+                before, dead = dead, dead_children(server.boot.pid)
+                if before & dead:
+                    self.say("a model's process has died; the server is ended, for it does not replace it")
+                    server.kill()
+                    continue
                 try:
                     self._follow(pusher)
                 except ServerUnavailable:
