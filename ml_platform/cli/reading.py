@@ -150,7 +150,8 @@ def decisions(
 ) -> Answer:
     """List a model's recorded decisions, the newest first, so that one can be traced.
 
-    Without --keys nothing says whom a decision is about; `mlp trace PREDICTION` does.
+    Online decisions are there as soon as they were answered, sealed or not. Without --keys nothing says whom a
+    decision is about; `mlp trace PREDICTION` does.
     """
     from ml_platform.lifecycle import list_decisions
 
@@ -170,7 +171,7 @@ def _decision(one: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         one["prediction_id"],
         moment(one["decided_at"]),
-        f"v{one['version']}",
+        f"v{one['version']} {one['mode']}{'' if one['sealed'] else ', not sealed yet'}",
         number(one["score"], 4),
         f"{value(one['decision'])}{superseded}",
         value(one["flags"]),

@@ -151,7 +151,7 @@ def list_decisions(
 ) -> dict[str, Any]:
     """A model's decisions, the newest first: ids to trace, with time, version, score, decision and flags.
 
-    Only decisions that a complete partition holds are returned; filters are pushed down to the tables.
+    Of a batch only decisions of complete partitions are returned; online ones as soon as they are in a router's log.
 
     Args:
         platform: the root.

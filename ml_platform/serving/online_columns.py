@@ -6,7 +6,7 @@ that it logged. The rows are those bytes read as columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,10 +26,9 @@ from ml_platform.serving.hashing import OneKey, RowKeys, hash_tails, sized
 from ml_platform.serving.online_record import (
     HEADER_FIELDS,
     decision_parts,
-    decode_header,
-    decode_section,
     key_types,
 )
+from ml_platform.serving.raw_decision import Contracts
 from ml_platform.serving.record import (
     HEADER_FORMAT,
     INDEX_TAG,
@@ -37,27 +36,18 @@ from ml_platform.serving.record import (
     PERSONAL_TAG,
     SECTION_FORMAT,
     SUBJECT_ROLE,
-    Header,
-    Section,
-    commitment,
-    record_leaf,
 )
 from ml_platform.serving.segment import LeafTree
 
 __all__ = [
-    "Contracts",
     "Decoded",
     "EntityOf",
-    "RawDecision",
     "SegmentRows",
     "decision_rows",
     "decode_columns",
     "entity_rows",
     "joined",
 ]
-
-Contracts = Callable[[str], Contract]
-"""The contract of a digest."""
 
 
 @dataclass(frozen=True)
@@ -66,43 +56,6 @@ class EntityOf:
 
     name: str
     personal: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RawDecision:
-    """A logged decision, and the bytes of header and section as they stand in the log."""
-
-    header: Header
-    section: Section
-    salt: bytes
-    raw_header: bytes
-    raw_section: bytes
-
-    @classmethod
-    def of(cls, payload: bytes, contracts: Contracts) -> RawDecision:
-        """The decision of a frame.
-
-        Raises:
-            IntegrityError: it is none.
-            NotFound: nobody knows its contract.
-        """
-        raw_header, raw_section, salt = decision_parts(payload)
-        header = decode_header(raw_header)
-        section = decode_section(raw_section, contracts(header.contract_digest))
-        return cls(header, section, salt, raw_header, raw_section)
-
-    @property
-    def entity_key(self) -> bytes:
-        """``row/1`` bytes of the entity key."""
-        return encode_row(self.section.keys)
-
-    def commitment(self) -> bytes:
-        """Of the subject's section."""
-        return commitment(self.salt, self.raw_section)
-
-    def leaf(self) -> bytes:
-        """Of the whole record."""
-        return record_leaf(self.raw_header, [(SUBJECT_ROLE, self.commitment())])
 
 
 @dataclass(frozen=True)

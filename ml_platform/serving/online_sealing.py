@@ -21,11 +21,12 @@ from ml_platform.core.errors import Conflict, PlatformError, StorageFailed, Tamp
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.rows import micros
 from ml_platform.core.subjects import Subjects
-from ml_platform.serving.online_columns import Contracts, EntityOf
+from ml_platform.serving.online_columns import EntityOf
 from ml_platform.serving.online_plan import Plan, read_plan
 from ml_platform.serving.online_segments import LoggedSegments
 from ml_platform.serving.online_tables import write_quarantine
 from ml_platform.serving.online_writers import WriterFolder, first_frame, writer_folders
+from ml_platform.serving.raw_decision import Contracts
 from ml_platform.serving.segment import Segment
 
 __all__ = ["DECLARED_LAG_SECONDS", "EntityLookup", "OnlineSealer", "SealParts", "SealReport", "SealedLog"]

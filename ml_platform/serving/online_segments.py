@@ -18,19 +18,12 @@ from ml_platform.core.delta import Lake
 from ml_platform.core.errors import Tampered
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.subjects import Subjects
-from ml_platform.serving.online_columns import (
-    Contracts,
-    Decoded,
-    EntityOf,
-    SegmentRows,
-    decode_columns,
-    entity_rows,
-    joined,
-)
+from ml_platform.serving.online_columns import Decoded, EntityOf, SegmentRows, decode_columns, entity_rows, joined
 from ml_platform.serving.online_plan import Plan
 from ml_platform.serving.online_record import DECISION, LoggedRefusal, decode
 from ml_platform.serving.online_tables import SegmentTables, date_of, described
 from ml_platform.serving.online_writers import WriterFolder, first_frame
+from ml_platform.serving.raw_decision import Contracts
 from ml_platform.serving.segment import Segment
 from ml_platform.serving.wal import read_frames
 from ml_platform.training.decision import DECLINED

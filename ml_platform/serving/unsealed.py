@@ -14,9 +14,10 @@ from ml_platform.core.errors import StorageFailed
 from ml_platform.core.rows import encode_row
 from ml_platform.registry.state import WriterState
 from ml_platform.serving.lookup import Key
-from ml_platform.serving.online_columns import Contracts, RawDecision, decision_rows
+from ml_platform.serving.online_columns import decision_rows
 from ml_platform.serving.online_record import DECISION, LoggedRefusal, decision_parts, decode, decode_header
 from ml_platform.serving.online_writers import WriterFolder, first_frame, writer_folders
+from ml_platform.serving.raw_decision import Contracts, RawDecision
 from ml_platform.serving.wal import read_frames
 
 __all__ = ["UnsealedCount", "UnsealedRecord", "UnsealedRecords", "count_unsealed"]
