@@ -16,7 +16,7 @@ from ml_platform.governance.contracts import KnownContracts
 from ml_platform.lifecycle.decisions import complete_segments
 from ml_platform.platform import Platform
 from ml_platform.rollout.shadow import SHADOW_ROLE
-from ml_platform.serving.online_columns import RawDecision
+from ml_platform.serving.raw_decision import RawDecision
 from ml_platform.serving.online_record import DECISION
 from ml_platform.serving.online_writers import writer_folders
 from ml_platform.serving.record import Header, Section
