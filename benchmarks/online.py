@@ -29,7 +29,7 @@ import _wrk  # isort: skip
 
 CONCURRENCIES = (1, 16, 64)
 BODIES = 256
-FASTAPI = '''
+FASTAPI = """
 import sys
 
 import lightgbm
@@ -50,7 +50,7 @@ async def predict(request: Request):
 
 
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
-'''
+"""
 
 
 def fastapi(folder: Path, native: bytes, seconds: int, repeat: int) -> dict[int, list[_wrk.Measured]]:
