@@ -19,6 +19,8 @@ from ml_platform.cli import (
     keys,
     monitoring,
     reading,
+    retraining,
+    rollout,
     roots,
     sealing,
     serving,
@@ -56,11 +58,13 @@ def _start(
         typer.echo(context.get_help())
 
 
-for module in (roots, building, adopting, stages, reading, evidence, sealing, serving, monitoring):
+for module in (roots, building, adopting, stages, reading, evidence, sealing, serving, monitoring, rollout):
     module.commands.attach(app)
 app.add_typer(keys.group, name="keys")
 app.add_typer(features.group, name="features")
 app.add_typer(monitoring.group, name="alerts")
+app.add_typer(retraining.group, name="retrain")
+app.add_typer(rollout.group, name="rollout")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

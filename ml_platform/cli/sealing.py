@@ -19,7 +19,7 @@ from ml_platform.cli.text import count, value
 if TYPE_CHECKING:
     from ml_platform.lifecycle.sealing import SealReport
 
-__all__ = ["commands"]
+__all__ = ["commands", "until_signal"]
 
 commands = Commands()
 
@@ -83,14 +83,14 @@ def _follow(session: Session, every_seconds: float) -> None:
         session.screen.remark(_line(report))
         _said(session, report)
 
-    with _until_signal() as stop:
+    with until_signal() as stop:
         session.screen.remark(f"sealing {platform.root.name} every {every_seconds:g} s; Ctrl-C ends it")
         seal_follow(platform, every_seconds=every_seconds, stop=stop, said=said, failed=failed)
     session.screen.remark("stopped; nothing is half-done")
 
 
 @contextmanager
-def _until_signal() -> Iterator[Event]:
+def until_signal() -> Iterator[Event]:
     """An event that Ctrl-C or a TERM signal sets; a second Ctrl-C interrupts at once."""
     stop = Event()
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}

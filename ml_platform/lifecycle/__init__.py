@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.sealing import SealReport, seal_follow, seal_once
     from ml_platform.lifecycle.serving import TritonServing, predict, serve
     from ml_platform.lifecycle.shadow import shadow_follow, shadow_once
-    from ml_platform.lifecycle.shadow_report import shadow_report
+    from ml_platform.lifecycle.shadow_pairs import shadow_report
     from ml_platform.lifecycle.sharing import Shared, set_share
     from ml_platform.lifecycle.sources import Landed, land_source
     from ml_platform.lifecycle.training import (
@@ -147,7 +147,7 @@ _HOMES: Final[dict[str, str]] = {
     "settle": "routing",
     "shadow_follow": "shadow",
     "shadow_once": "shadow",
-    "shadow_report": "shadow_report",
+    "shadow_report": "shadow_pairs",
     "show_alert": "alerting",
     "show_candidate": "queries",
     "show_route": "route_view",

@@ -25,7 +25,7 @@ from ml_platform.lifecycle.retrain_queries import ready_retrains, retrain_state
 from ml_platform.model import Model
 from ml_platform.platform import Platform
 
-__all__ = ["RetrainFinished", "finish_retrain", "run_retrain", "start_retrain"]
+__all__ = ["RetrainFinished", "finish_retrain", "run_retrain", "start_document", "start_retrain"]
 
 START_FORMAT: Final = "ml-platform/retrain-start/1"
 
@@ -88,10 +88,15 @@ def start_retrain(
 def _fixed_as_of(platform: Platform, model: Model, request: str) -> datetime:
     """The as-of time of the request's candidate: fixed by the first call, the same ever after."""
     path = f"retrains/{model.name}/{request}/start.json"
-    document = {"format": START_FORMAT, "as_of": format_utc(_newest_as_of(model, platform.clock.now()))}
+    document = start_document(_newest_as_of(model, platform.clock.now()))
     if not platform.objects.create(path, canonical_json(document)):
         document = parse_canonical(platform.objects.read(path))
     return parse_utc(document["as_of"])
+
+
+def start_document(as_of: datetime) -> dict[str, str]:
+    """What fixes the candidate of a request (``ml-platform/retrain-start/1``)."""
+    return {"format": START_FORMAT, "as_of": format_utc(as_of)}
 
 
 def _newest_as_of(model: Model, now: datetime) -> datetime:

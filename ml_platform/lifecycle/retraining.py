@@ -31,6 +31,7 @@ from ml_platform.registry.state import ModelState
 __all__ = [
     "RetrainAsked",
     "decide_retrain",
+    "request_id",
     "request_retrain",
     "watch_retrains",
 ]
@@ -143,7 +144,7 @@ def _entered(
     """The request made or concerned, and the log index of what was written, if anything was."""
     registry = platform.registry
     if asked.action == "request":
-        request = _request_id(model.name, number)
+        request = request_id(model.name, number)
         index = registry.request_retrain(
             model.name,
             request=request,
@@ -163,7 +164,7 @@ def _entered(
     return asked.request, None
 
 
-def _request_id(model: str, number: int) -> str:
+def request_id(model: str, number: int) -> str:
     """The n-th request of a model has one id: two processes that make it at once make one."""
     digest = tagged_hash(REQUEST_TAG, ("text", model), ("i64", number)).hex()
     return f"retrain-{number + 1}-{digest[:12]}"

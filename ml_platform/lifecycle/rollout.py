@@ -23,7 +23,7 @@ from ml_platform.registry.loop_state import RolloutStep
 from ml_platform.registry.state import ModelState
 from ml_platform.rollout import ALL_UNITS_BP, Evidence, Rollout, RolloutDecision, StepState, decide
 
-__all__ = ["RolloutAdvanced", "advance_rollout", "rollout_status"]
+__all__ = ["RolloutAdvanced", "advance_rollout", "rollout_document", "rollout_status"]
 
 EVIDENCE_FORMAT: Final = "ml-platform/rollout-evidence/1"
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -126,7 +126,7 @@ def advance_rollout(
         found = _overruled(plan, state, found)
     elif last and state.looks and not _worth_a_look(platform, plan, step, last[0], evidence, now):
         return _standing(platform, step, last[0])
-    document = _document(plan, step, state, evidence, found, now, despite)
+    document = rollout_document(plan, step, state, evidence, found, now, despite)
     digest = platform.objects.put(canonical_json(document))
     index = platform.registry.decide_rollout(
         model, version=step.canary, decision=found.decision, share_bp=found.share_bp, evidence=digest, actor=who
@@ -230,7 +230,7 @@ def _said(one: RolloutStep) -> dict[str, Any]:
     return {"log_index": one.index, **{name: getattr(one, name) for name in names}}
 
 
-def _document(
+def rollout_document(
     plan: Rollout, step: Step, state: StepState, evidence: Evidence, found: RolloutDecision, now: datetime,
     despite: str | None,
 ) -> dict[str, Any]:  # fmt: skip

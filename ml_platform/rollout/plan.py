@@ -20,7 +20,7 @@ class Guardrails:
     """How much worse a canary may be than the primary before it counts as harm, and how sure a decision must be.
 
     A step ends well only when the interval of every difference excludes its margin: that a margin was not *seen* to be
-    crossed is no evidence on few units. With the defaults the shares decide: about 900 canary units without an error
+    crossed is no evidence on few units. With the defaults the shares decide: about 800 canary units without an error
     exclude one error more in a hundred.
 
     Args:
