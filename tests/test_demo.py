@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from ml_platform.simulation import LendingMarket
 
@@ -98,6 +99,7 @@ def test_the_report_says_what_happened(report: dict[str, Any]) -> None:
     assert months["2010-04"]["flags"] == {}
     assert months["2010-05"]["flags"]["term"]["unknown:flag"] > 0
     assert months["2010-08"]["psi_term"] > 0.2 > months["2010-04"]["psi_term"]
+    assert report["predictions"]["online"] >= 5_000
     assert report["predictions"]["batch"] == sum(month["accepted"] for month in months.values())
     assert report["audit"]["verified"]
     label, group = report["refused_candidates"]
@@ -111,7 +113,10 @@ def test_the_report_says_what_happened(report: dict[str, Any]) -> None:
 def test_the_object_holds_all_that_was_promised_and_each_step_says_a_line(report: dict[str, Any], root: Path) -> None:
     done = mlp("demo", "--root", str(root), "--json")
     report, said = json.loads(done.stdout), done.stderr.splitlines()  # again: all steps are passed by
-    top = {"model", "versions", "refused_candidates", "predictions", "trace", "audit", "seconds"}
+    top = {
+        "model", "versions", "refused_candidates", "predictions", "trace", "audit", "seconds", "drift", "alerts",
+        "retrain", "shadow", "rollback_ms", "failed_requests", "trace_online",
+    }  # fmt: skip
     assert set(report) >= top
     version = {
         "version", "as_of", "training_rows", "immature_rows", "training_set_digest", "training_set_path",
@@ -125,15 +130,67 @@ def test_the_object_holds_all_that_was_promised_and_each_step_says_a_line(report
         assert one["artifact_digest"].startswith("sha256:")
     assert report["model"] == "credit_risk"
     assert report["seconds"] > 0
-    assert set(report["predictions"]) >= {"batch", "flagged", "refused"}
+    assert set(report["predictions"]) >= {"batch", "online", "flagged", "refused"}
     assert set(report["audit"]) >= {"entries", "root", "verified"}
     assert report["trace"]["prediction"]["decision"] == "declined"
     for step in (
         "landed applications", "landed outcomes", "as of 2010-01-01", "version 1 registered", "version 1 approved",
-        "2010-01: ", "2011-06: ", "as of 2011-07-01", "version 2 registered", "version 2 approved", "rolling back",
-        "a label without a known time", "a candidate with a surcharge", "tracing a declined loan", "verifying",
+        "2010-01: ", "2011-06: ", "as of 2011-07-01", "version 2 registered", "version 2 shadowed", "version 2 took", "version 2 is rolled back",
+        "a label without a known time", "a candidate with a surcharge", "tracing two declined loans", "verifying",
     ):  # fmt: skip
         assert any(line.startswith(step) for line in said), step
+
+
+def test_the_loop_went_from_drift_to_a_version(report: dict[str, Any]) -> None:
+    assert report["drift"]["term"]["severity"] == "P2"
+    assert report["drift"]["term"]["psi"] > 0.2
+    first = min((one for one in report["alerts"] if one["subject"] == "term"), key=lambda one: one["log_index"])
+    assert (first["window"], first["severity"], first["version"]) == ("2010-05", "P2", 1)
+    retrain = report["retrain"]
+    assert retrain["useful_from"].startswith("2011-06")
+    assert (retrain["outcome"], retrain["version"]) == ("registered", 2)
+    assert retrain["run"] == report["versions"][1]["candidate"]
+    assert retrain["meanwhile"]
+    assert report["shadow"]["pairs"] >= 5_000
+    assert 0 <= report["shadow"]["disagreement"] < 0.5
+
+
+def test_a_rollback_under_load_lost_nothing_and_was_quick(report: dict[str, Any]) -> None:
+    assert 0 <= report["rollback_ms"] < 1_000
+    assert report["failed_requests"] == 0
+
+
+def test_each_loan_has_one_decision_of_record(report: dict[str, Any], root: Path) -> None:
+    """Counted from the tables by pandas: online or batch, each application of the eighteen months once."""
+    headers = DeltaTable(root / "lake" / "credit_risk" / "predictions").to_pandas(
+        columns=["prediction_id", "mode", "version", "role", "decision_of_record"]
+    )
+    people = DeltaTable(root / "lake" / "credit_risk" / "predictions_personal").to_pandas(
+        columns=["prediction_id", "key_loan_id", "request_time"]
+    )
+    records = headers.merge(people, on="prediction_id", validate="one_to_one")
+    counted = records[records["decision_of_record"]]
+    assert not counted["key_loan_id"].duplicated().any()
+    applications = pd.read_parquet(root / "market" / "applications.parquet")
+    window = applications[(applications["applied_at"] >= "2010-01-01") & (applications["applied_at"] < "2011-07-01")]
+    refused = report["predictions"]["refused"]
+    inside = counted[counted["request_time"] < pd.Timestamp("2011-07-01", tz="UTC")]
+    assert len(inside) == len(window) - refused
+    online = inside[inside["mode"] == "online"]
+    assert len(online) >= 5_000
+    assert set(online["key_loan_id"] % 3) == {0}
+    shadows = records[records["role"] == "shadow"]
+    assert len(shadows) == report["shadow"]["pairs"]
+    assert not shadows["decision_of_record"].any()
+    assert set(shadows["version"]) == {2}
+
+
+def test_the_online_trace_is_proven_and_says_the_route(report: dict[str, Any]) -> None:
+    trace = report["trace_online"]
+    assert trace["prediction"]["mode"] == "online"
+    assert trace["prediction"]["decision"] == "declined"
+    assert trace["proofs"]["status"] == "proven"
+    assert trace["training_set"]["digest"] == report["versions"][0]["training_set_digest"]
 
 
 def test_the_trace_answers_the_regulator(report: dict[str, Any]) -> None:
@@ -148,7 +205,16 @@ def test_the_trace_answers_the_regulator(report: dict[str, Any]) -> None:
 
 def test_a_second_run_in_the_same_root_changes_nothing(report: dict[str, Any], root: Path) -> None:
     again = json.loads(mlp("demo", "--root", str(root), "--json").stdout)
-    for name in ("versions", "refused_candidates", "predictions"):
+    for name in (
+        "versions",
+        "refused_candidates",
+        "predictions",
+        "drift",
+        "alerts",
+        "retrain",
+        "shadow",
+        "rollback_ms",
+    ):
         assert again[name] == report[name]
     assert again["audit"]["entries"] == report["audit"]["entries"]
     assert again["trace"]["prediction"]["id"] == report["trace"]["prediction"]["id"]

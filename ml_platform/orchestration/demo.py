@@ -1,8 +1,9 @@
 """The main job: a replay of eighteen months of lending, through Dagster, in one root of kind ``replay``.
 
-Two versions are trained as of two dates with what was known then; each month is decided by the version in production
-at its end; two candidates are refused; one declined loan is traced. Run again in the same root, it goes on where it
-was, or says what exists.
+Version 1 is trained with what was known then, approved, and serves; every third application is decided online by the
+real Triton server, the others in batch at their month's end; drift asks for a retrain, which waits for labels and
+becomes version 2; that is shadowed, takes a canary's share, then production, is rolled back under load and forward
+again. Two candidates are refused; declined loans are traced. Run again in the same root, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from ml_platform.core.files import write_atomically
 from ml_platform.governance import verify
 from ml_platform.lifecycle.scoring import month_window
 from ml_platform.model import Model, load_models
+from ml_platform.orchestration.demo_loop import Loop
+from ml_platform.orchestration.demo_online import OnlineHalf
 from ml_platform.orchestration.demo_report import (
     batch_results,
     declined_trace,
@@ -30,6 +33,7 @@ from ml_platform.orchestration.demo_report import (
     version_report,
 )
 from ml_platform.orchestration.demo_root import DemoRoot
+from ml_platform.orchestration.demo_server import serving
 from ml_platform.simulation import LendingMarket
 from ml_platform.simulation.refused import claimed_label, label_without_known_time, surcharge_by_state
 
@@ -77,6 +81,10 @@ class _Replay:
     say: Say
     started: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self.online = OnlineHalf(self.main, self.model, self.say)
+        self.loop = Loop(self.main, self.model, MONTHS)
+
     @classmethod
     def begin(cls, *, root: Path, data: Path | None, folder: Path, say: Say) -> _Replay:
         model = load_models("assets")[MODEL]
@@ -109,37 +117,68 @@ class _Replay:
 
     def play(self) -> dict[str, Any]:
         self._land()
-        self._version(1, FIRST_AS_OF, MONTHS[0])
-        self._decide()
-        self._version(2, SECOND_AS_OF, None)
-        self.say("rolling back to version 1, and forward again to version 2")
-        self.main.rollback_and_forward(self.model, back=1, forward=2)
+        self.say("starting the inference server")
+        with serving(self.root, self.folder) as where:
+            self.say(f"Triton listens on {where['grpc']} (gRPC) and {where['http']} (HTTP)")
+            self._first_version()
+            self._decide()
+            self._second_version()
+            self.say("version 2 is rolled back to version 1 under load, and forward again")
+            drill = self.online.rollback_under_load(self._following_month())
+        self.main.run("seal")
         refused = [self._refused_label(), self._refused_group_ratio()]
-        self.say("tracing a declined loan of three months ago")
-        trace = declined_trace(self.main, self.model, TRACED_MONTH)
-        return self._report(refused, trace)
+        self.say("tracing two declined loans of three months ago, one decided in batch, one online")
+        traces = {mode: declined_trace(self.main, self.model, TRACED_MONTH, mode) for mode in ("batch", "online")}
+        return self._report(refused, traces, drill)
 
     def _land(self) -> None:
         rows = self.main.land(self.data)
         for name, count in rows.items():
             self.say(f"landed {name}: {count:,} rows with event time and known time")
 
-    def _version(self, number: int, as_of: datetime, known_until: str | None) -> None:
-        self.main.move_clock(as_of)
-        self.say(f"as of {as_of:%Y-%m-%d}: features, training set, LightGBM, evaluation, gates")
-        last = month_before(known_until) if known_until else MONTHS[-1]
-        self.main.materialize_features(FIRST_MONTH, last)
-        key = self.main.train(self.model, as_of)
-        self.say(f"version {number} registered from candidate {key}")
-        self.main.promote(self.model, number, reason=f"Demo: version {number} goes into service.")
-        self.say(f"version {number} approved by two officers' keys: staging, canary, production")
+    def _first_version(self) -> None:
+        self.main.move_clock(FIRST_AS_OF)
+        self.say(f"as of {FIRST_AS_OF:%Y-%m-%d}: features, training set, LightGBM, evaluation, gates")
+        self.main.materialize_features(FIRST_MONTH, month_before(MONTHS[0]))
+        key = self.main.train(self.model, FIRST_AS_OF)
+        self.say(f"version 1 registered from candidate {key}")
+        self.main.promote(self.model, 1, "production", reason="Demo: version 1 goes into service.")
+        self.say("version 1 approved by two officers' keys, proven in Triton, routed: staging, canary, production")
 
     def _decide(self) -> None:
+        """Each month: a third online at its beginning, the rest in batch at its end; then it is watched."""
         for month in MONTHS:
-            self.main.move_clock(month_window(month).end)
+            window = month_window(month)
+            self.main.move_clock(window.start)
+            self.online.decide(month)
+            self.main.move_clock(window.end)
             self.main.materialize_features(month, month)
+            self.main.run("seal")
             self.main.run(f"{self.model.name}_score_batch", partition_key=month)
             self.say(_month_line(self.main, self.model, month))
+            for line in self.loop.watch(month):
+                self.say(line)
+
+    def _second_version(self) -> None:
+        """Version 2 is the answer to the retrain request: trained, shadowed, canary, production."""
+        self.main.move_clock(SECOND_AS_OF)
+        self.say(f"as of {SECOND_AS_OF:%Y-%m-%d}: the labels are mature, and the request is carried out")
+        key = self.loop.carry_out()
+        self.say(f"version 2 registered from candidate {key}")
+        self.main.promote(self.model, 2, "staging", reason="Demo: version 2 passed its gates.")
+        shadow = self.online.shadow(2)
+        self.say(
+            f"version 2 shadowed on {shadow['pairs']:,} logged requests: {shadow['disagreement']:.1%} decided otherwise"
+        )
+        self.main.promote(self.model, 2, "canary", reason="Demo: the shadow agrees.")
+        self.online.canary(self._following_month())
+        self.main.promote(self.model, 2, "production", reason="Demo: version 2 goes into service.")
+        self.main.run("seal")
+        self.say("version 2 took its share as canary, then production")
+
+    @staticmethod
+    def _following_month() -> str:
+        return f"{SECOND_AS_OF:%Y-%m}"
 
     def _refused_label(self) -> dict[str, Any]:
         """A label that does not say when it is known: refused when declared; a written claim lands in the record."""
@@ -192,7 +231,9 @@ class _Replay:
             "market": "simulated",
         }
 
-    def _report(self, refused: list[dict[str, Any]], trace: dict[str, Any]) -> dict[str, Any]:
+    def _report(
+        self, refused: list[dict[str, Any]], traces: dict[str, dict[str, Any]], drill: dict[str, Any]
+    ) -> dict[str, Any]:
         platform = self.main.platform
         self.say("verifying the audit log and everything that it commits to")
         found = verify(platform)
@@ -206,8 +247,16 @@ class _Replay:
                 version_report(self.main, self.model, 2, SECOND_AS_OF),
             ],
             "refused_candidates": refused,
-            "predictions": {**prediction_counts(results), "months": months_table(platform, self.model, results)},
-            "trace": trace,
+            "predictions": {
+                **prediction_counts(results),
+                **self.online.counts(),
+                "months": months_table(platform, self.model, results),
+            },
+            **self.loop.report(),
+            "shadow": self.online.shadow_report(2),
+            **drill,
+            "trace": traces["batch"],
+            "trace_online": traces["online"],
             "audit": {
                 "entries": found.log.size,
                 "root": found.log.root,

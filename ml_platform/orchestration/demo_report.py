@@ -35,7 +35,7 @@ from ml_platform.profiles import ReferenceProfile, psi
 from ml_platform.serving import BatchResult, FeatureReader, Scorer
 from ml_platform.serving.intent import newest_revision, read_result
 from ml_platform.serving.preparing import Preparer
-from ml_platform.serving.tables import personal_table
+from ml_platform.serving.tables import personal_table, predictions_table
 from ml_platform.stats import auc_interval
 from ml_platform.training import DECLINED
 
@@ -187,20 +187,25 @@ def _changes(platform: Platform, view: FeatureView) -> pa.Table:
     return aggregate_changes(view, rows, None, _END_OF_RECORDS) if view.aggregations else rows
 
 
-def declined_trace(main: DemoRoot, model: Model, month: str) -> dict[str, Any]:
-    """The whole answer about one declined application of a month: the first by id.
+def declined_trace(main: DemoRoot, model: Model, month: str, mode: str) -> dict[str, Any]:
+    """The whole answer about one declined application of a month, decided in a mode: the first by id.
 
     Raises:
         NotFound: nothing was declined in that month.
     """
-    (result,) = batch_results(main.platform, model.name, [month])
-    date = result.decided_at[:10]
-    rows = main.platform.lake.read(
+    platform, window = main.platform, month_window(month)
+    kind = pa.timestamp("us", "UTC")
+    start, end = (pa.scalar(micros(at), kind) for at in (window.start, window.end))
+    time = pc.field("request_time")
+    declined = platform.lake.read(
         personal_table(model.name),
         columns=["prediction_id"],
-        where=(pc.field("decided_date") == date) & (pc.field("decision") == DECLINED),
-    )
-    if not rows.num_rows:
+        where=(pc.field("decision") == DECLINED) & (time >= start) & (time < end),
+    ).column(0)
+    of_record = (pc.field("mode") == mode) & pc.field("decision_of_record")
+    ids = platform.lake.read(predictions_table(model.name), columns=["prediction_id"], where=of_record).column(0)
+    found = declined.filter(pc.is_in(declined, value_set=ids.combine_chunks()))
+    if not len(found):
         raise NotFound("Nothing was declined in that month.", field=month, next_step="Trace another month.")
-    first: Any = pc.min(rows.column("prediction_id")).as_py()
-    return trace(main.platform, str(first)).to_json()
+    first: Any = pc.min(found).as_py()
+    return trace(platform, str(first)).to_json()

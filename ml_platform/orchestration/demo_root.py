@@ -168,9 +168,10 @@ class DemoRoot:
         found = [one for one in state.candidates.values() if one.key.startswith(stamp)] if state else []
         return max(found, key=lambda one: (one.version or 0, one.evaluated or 0, one.requested), default=None)
 
-    def promote(self, model: Model, number: int, reason: str) -> None:
-        """Staging, canary, production: both officers sign each; stages that were held before are passed over."""
-        for stage in ("staging", "canary", "production"):
+    def promote(self, model: Model, number: int, to: str, *, reason: str) -> None:
+        """Stage by stage up to one: both officers sign each; stages that were held before are passed over."""
+        stages = ("staging", "canary", "production")
+        for stage in stages[: stages.index(to) + 1]:
             if any(move.to == stage for move in self.version(model, number).history):
                 continue
             if stage != "staging":
@@ -190,17 +191,6 @@ class DemoRoot:
                 reason=f"Evaluation and run record of version {number} reviewed for {stage}.",
                 accept={gate: _ACCEPTED[verdict] for gate, verdict in verdicts.items()},
             )
-
-    def rollback_and_forward(self, model: Model, back: int, forward: int) -> None:
-        """The stage goes back to a version and forward again, once."""
-        if not any(move.action == "rollback" for move in self.version(model, back).history):
-            config = {"model": model.name, "version": back, "principal": _LAUNCHER, "reason": "Rollback drill."}
-            self.run("rollback", config={"rollback_op": {"config": config}})
-        if self.platform.registry.state().model(model.name).production != forward:
-            lifecycle.restore(
-                self.platform, model.name, forward, principal=_LAUNCHER, reason="The drill is over: forward again."
-            )
-            self.reconcile()
 
     def version(self, model: Model, number: int) -> VersionState:
         return self.platform.registry.state().version(model.name, number)

@@ -133,11 +133,11 @@ def promote_job(models: Sequence[Model]) -> dg.JobDefinition:
     @dg.op(name="promote_op", out=dg.Out(dg.Nothing))
     def move(context: dg.OpExecutionContext, config: PromoteConfig, ml_platform: PlatformResource) -> None:
         platform, model = ml_platform.open(), named_model(named, config.model).name
-        by = {"principal": config.principal, "reason": config.reason}
+        who, why = config.principal, config.reason
         if config.to == "staging":
-            moved = lifecycle.stage(platform, model, config.version, **by)
+            moved = lifecycle.stage(platform, model, config.version, principal=who, reason=why)
         else:
-            moved = lifecycle.promote(platform, model, config.version, config.to, **by)
+            moved = lifecycle.promote(platform, model, config.version, config.to, principal=who, reason=why)
         context.add_output_metadata(manifest(moved))
 
     @dg.job(name="promote", executor_def=dg.in_process_executor, description=promote_job.__doc__)
