@@ -194,8 +194,9 @@ class Router:
             for place, rows in admitted.refused.items():
                 number = group.parts[place][0]
                 first = rows[0].refusals[0]
-                rejected[number] = refused(first)
-                self.metrics.refused[first.field, first.rule] += 1
+                if number not in rejected:  # another arm may have refused other rows of it
+                    rejected[number] = refused(first)
+                    self.metrics.refused[first.field, first.rule] += 1
                 refusals += [(group.arm, row) for row in rows]
         return refusals
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ml_platform.core.contract import Refusal
 from ml_platform.core.errors import PlatformError
 
-__all__ = ["Answer", "Rejection", "refused", "unavailable"]
+__all__ = ["Answer", "Rejection", "joined", "refused", "unavailable"]
 
 
 @dataclass(slots=True)
@@ -52,10 +52,9 @@ class Rejection:
     text: str
 
 
-def refused(refusal: Refusal, *, row: int | None = None) -> Rejection:
-    """Of a request that breaks the contract; ``row`` where it has several."""
-    where = "" if row is None else f" in row {row}"
-    text = f"{refusal.field}: {refusal.rule}: {refusal.kind}{where}. Next: send what the model's contract takes."
+def refused(refusal: Refusal) -> Rejection:
+    """Of a request that breaks the contract."""
+    text = f"{refusal.field}: {refusal.rule}: {refusal.kind}. Next: send what the model's contract takes."
     return Rejection(unavailable=False, field=refusal.field, rule=refusal.rule, text=text)
 
 

@@ -368,3 +368,44 @@ def test_a_stored_view_is_asked_by_keys_and_inputs_as_received_and_by_nothing_el
     second = loan(**{"income": None, "income.null": np.array([[True]]), "loan_id": np.array([[8]])})
     OnlineContract(CONTRACT).admit([loan(), second], NOW, Asking())
     assert asked == {"loan_id": [7, 8], "grade": ["A", "A"], "term": [36, 36], "income": [2.0, None]}
+
+
+ODD = st.one_of(
+    st.builds(
+        lambda values, dtype, shape: np.resize(np.array(values).astype(dtype), shape),
+        st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=4),
+        st.sampled_from([np.float64, np.float32, np.int64, np.int32, np.bool_, np.uint8, np.complex128]),
+        st.sampled_from([(1, 1), (1,), (), (2, 1), (1, 2), (0, 1), (1, 1, 1), (3,)]),
+    ),
+    st.lists(st.binary(max_size=3) | st.text(max_size=3) | st.none() | st.integers(), min_size=1, max_size=2).map(
+        lambda values: np.array([*values, None], object)[:-1].reshape(-1, 1)
+    ),
+    st.just(np.array([["A"]])),
+    st.sampled_from([None, 1.0, "text", [1.0], b"raw"]),
+)
+TENSORS = [
+    "loan_id",
+    "applied_at",
+    "amount",
+    "income",
+    "term",
+    "grade",
+    "income.null",
+    "grade.null",
+    "rate",
+    "x",
+    "",
+    "é",
+]
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(TENSORS), ODD, max_size=4), min_size=1, max_size=3))
+@settings(max_examples=400, deadline=None)
+def test_whatever_is_sent_is_decided_or_refused_and_never_an_error(odd: list[dict[str, Any]]) -> None:
+    requests = [loan() | one for one in odd]
+    admitted = admit(*requests)
+    accepted = {number for number, _ in admitted.requests}
+    assert accepted | set(admitted.refused) == set(range(len(requests)))
+    assert accepted.isdisjoint(admitted.refused)
+    assert len(admitted.bodies) == sum(rows for _, rows in admitted.requests) == len(admitted.matrix)
+    assert all(row.refusals for rows in admitted.refused.values() for row in rows)
