@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -404,129 +405,38 @@ def test_a_root_from_before_there_were_routes_gets_one(two: Shop, monkeypatch: p
 # -- killed --------------------------------------------------------------------------------------------------------
 
 
-def die_after(step: int) -> None:
-    """Kills this process after its n-th effect on the disk."""
-    from ml_platform.core import objects
-    from ml_platform.lifecycle import flipping
-    from ml_platform.registry import checkpoints, routefolder, sql
-
-    seen = 0
-
-    def dying(real):
-        def call(*given, **named):
-            nonlocal seen
-            made = real(*given, **named)
-            seen += 1
-            if seen == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return made
-
-        return call
-
-    for home, name in (
-        (objects.ObjectStore, "create"),
-        (checkpoints, "write_atomically"),
-        (routefolder, "write_atomically"),
-        (flipping, "write_atomically"),
-        (sql.Session, "append"),
-        (sql.Session, "apply"),
-        (sql.Database, "close"),
-        (RouteFolder, "remember"),
-        (RouteFolder, "write"),
-    ):
-        setattr(home, name, dying(getattr(home, name)))
+def driven(folder: Path, act: str, repository: Path) -> list[dict[str, Any]]:
+    driver = [sys.executable, "-m", "tests.lifecycle.route_crash_driver", str(folder), act]
+    done = subprocess.run(driver, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("act", ["canary", "production", "rollback", "share", "archive"])
-def test_killed_at_any_step_the_same_command_completes(tmp_path: Path, act: str) -> None:
-    import shutil
-
-    first = Shop(new_platform(tmp_path / "first"))
-    first.to_production()
-    if act == "canary":
-        lifecycle.stage(first.platform, MODEL, first.version(), **BY)
-        first.approve(2, "canary")
-    else:
-        first.to_canary()
-        first.approve(2, "production")
-    if act == "rollback":
-        lifecycle.promote(first.platform, MODEL, 2, "production", **BY)
-    first.platform.registry.close()
-    stages: set[tuple[int | None, int | None]] = set()
-    for step in range(1, 60):
-        root = tmp_path / f"{step}"
-        shutil.copytree(tmp_path / "first", root)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child = Shop(opened(Platform.local(root)))
-                die_after(step)
-                perform(child, act)
-            finally:
-                os._exit(0)
-        status = os.waitpid(pid, 0)[1]
-        shop = Shop(opened(Platform.local(root)))
-        stages.add((shop.model.production, shop.model.canary))
-        between = shop.shares()
-        assert sum(between.values()) == 10_000
-        perform(shop, act)
-        expected = {
-            "canary": {1: 9_500, 2: 500},
-            "production": {2: 10_000},
-            "rollback": {1: 10_000},
-            "share": {1: 7_500, 2: 2_500},
-            "archive": {1: 10_000},
-        }[act]
-        assert shop.shares() == expected
-        assert shop.routed.refused is None
-        assert shop.model.route is not None
-        assert (shop.model.route.digest, shop.model.flip) == (shop.routed.digest, None)
-        assert shop.verified()
-        shop.platform.registry.close()
-        if os.WIFEXITED(status):
-            assert step > 5
-            return
-    pytest.fail("the child never finished")
+@pytest.mark.parametrize(
+    ("act", "before", "after"),
+    [
+        ("canary", {"1": 10_000}, {"1": 9_500, "2": 500}),
+        ("production", {"1": 9_500, "2": 500}, {"2": 10_000}),
+        ("rollback", {"2": 10_000}, {"1": 10_000}),
+        ("share", {"1": 9_500, "2": 500}, {"1": 7_500, "2": 2_500}),
+        ("archive", {"1": 9_500, "2": 500}, {"1": 10_000}),
+    ],
+)
+def test_killed_at_any_step_the_same_command_completes(
+    tmp_path: Path, repository: Path, act: str, before: dict[str, int], after: dict[str, int]
+) -> None:
+    runs = driven(tmp_path, act, repository)
+    assert len(runs) > 5
+    assert {json.dumps(run["between"]["shares"]) for run in runs} == {json.dumps(before), json.dumps(after)}
+    for run in runs:
+        assert (run["after"]["shares"], run["after"]["agree"], run["after"]["refused"]) == (after, True, False)
+        assert run["verified"]
 
 
-def perform(shop: Shop, act: str) -> None:
-    if act in {"canary", "production"}:
-        lifecycle.promote(shop.platform, MODEL, 2, act, **BY)
-    elif act == "rollback":
-        lifecycle.rollback(shop.platform, MODEL, to_version=1, **BY)
-    elif act == "share":
-        lifecycle.set_share(shop.platform, MODEL, 2_500, principal="ada")
-    else:
-        lifecycle.archive(shop.platform, MODEL, 2, **BY)
-
-
-def test_many_people_at_once_leave_one_consistent_route(two: Shop) -> None:
-    """Rollbacks and restores from several processes: whoever is last decides, log and file agree."""
-    root = two.platform.root
-    two.platform.registry.close()
-    children = []
-    for number in range(4):
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                child = Shop(opened(Platform.local(root)))
-                for step in range(4):
-                    if (number + step) % 2:
-                        lifecycle.rollback(child.platform, MODEL, to_version=1, **BY)
-                    else:
-                        lifecycle.restore(child.platform, MODEL, 2, **BY)
-                code = 0
-            except PlatformError:
-                code = 3
-            finally:
-                os._exit(code)
-        children.append(pid)
-    assert {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children} <= {0, 3}
-    shop = Shop(opened(Platform.local(root)))
-    lifecycle.settle(shop.platform, MODEL, server=None)
-    assert shop.shares() == {shop.model.production: 10_000}
-    assert shop.model.route is not None
-    assert shop.model.route.digest == shop.routed.digest
-    assert shop.verified()
-    shop.platform.registry.close()
+def test_many_people_at_once_leave_one_consistent_route(tmp_path: Path, repository: Path) -> None:
+    """Whoever is last decides; log and file agree."""
+    (run,) = driven(tmp_path, "many", repository)
+    assert set(run["codes"]) <= {0, 3}
+    assert run["after"]["shares"] == {str(run["after"]["production"]): 10_000}
+    assert run["after"]["agree"]
+    assert run["verified"]
