@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from ml_platform.core.digests import sha256_hex
+from ml_platform.core.digests import canonical_json, sha256_hex
 from ml_platform.core.merkle import Frontier, leaf_hash
+from ml_platform.core.rows import encode_row
 from ml_platform.registry import Signer, create, email_commitment, policy_document, sign
 from ml_platform.registry.approvals import Decision, build_payload
+from ml_platform.registry.assignment import Assignment
 from ml_platform.registry.events import Event, encode_entry, parse_entry
+from ml_platform.registry.flip import Flip
 from ml_platform.registry.fold import fold
 from ml_platform.registry.genesis import seed_commitment
 from ml_platform.registry.kinds import KINDS, SEGMENT
 from ml_platform.registry.notes import Checkpoint, sign_checkpoint
 from ml_platform.registry.orders import build_order
+from ml_platform.registry.pinned import pin_root
+from ml_platform.registry.route import Route, sign_route
 from ml_platform.registry.state import State
+from tests.registry.routing import allowed, arms, flip, route
 from tests.registry.world import AT, ROOT_ID, SALT, key, line, member
 
 DIGEST = {name: sha256_hex(name.encode()) for name in ("spec", "artifact", "contract", "run_record", "evaluation")}
@@ -77,6 +85,20 @@ def payload() -> bytes:
     )  # fmt: skip
 
 
+def golden_route() -> Route:
+    return route(arms=arms(2, 3, 500), allowed_rollbacks=allowed(1), log_index=4)
+
+
+def golden_flip() -> Flip:
+    return flip(sign_route(golden_route(), key("service")), 1)
+
+
+def pinned_text() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        pin_root(Path(folder), root_id=ROOT_ID, genesis=sha256_hex(b"genesis"), service_key=line("service"))
+        return canonical_json(json.loads((Path(folder) / "pinned.json").read_bytes())).decode()
+
+
 COMPUTED: dict[str, Callable[[], str]] = {
     "entry/1 genesis": lambda: text(0),
     "entry/1 candidate_requested": lambda: text(1),
@@ -93,6 +115,13 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evaluation signature": lambda: repr(
         sign(key("evaluator"), DIGEST["evaluation"].encode(), "evaluation@ml-platform")
     ),
+    "route/1": lambda: canonical_json(golden_route().document()).decode(),
+    "route/1 digest": lambda: golden_route().digest,
+    "route/1 signature": lambda: repr(json.loads(sign_route(golden_route(), key("service")).raw)["signature"]),
+    "arm/1 place": lambda: str(Assignment(golden_route().salt, golden_route().arms).place(encode_row([("i64", 7)]))),
+    "flip/1": lambda: str(golden_flip().raw, "ascii"),
+    "flip/1 digest": lambda: golden_flip().digest,
+    "pinned/1": pinned_text,
     "email/1": lambda: email_commitment(SALT, " Ann@Example.org "),
     "seed-commitment/1": lambda: seed_commitment(bytes(range(32))),
 }
