@@ -14,7 +14,7 @@ from ml_platform.platform import Platform
 from ml_platform.registry.loop_state import RetrainState, Signal
 from ml_platform.registry.state import ModelState
 
-__all__ = ["list_retrains", "ready_retrains", "retrain_state"]
+__all__ = ["list_retrains", "logged_useful_from", "ready_retrains", "retrain_state"]
 
 
 def retrain_state(platform: Platform, model: str, request: str) -> RetrainState:
@@ -55,7 +55,7 @@ def _listed(platform: Platform, known: ModelState, one: RetrainState, declared: 
         if declared is not None and one.open
         else None
     )
-    useful_from = _useful_from(one, today)
+    useful_from = _useful_from(platform, one, today)
     return {
         "request": one.request,
         "status": _status(one, useful_from, today, now),
@@ -84,11 +84,21 @@ def _signal(signal: Signal) -> dict[str, Any]:
     return {"trigger": signal.trigger, "alerts": list(signal.alerts), "log_index": signal.index}
 
 
-def _useful_from(one: RetrainState, today: Assessment | None) -> datetime | None:
-    """The date that was logged stands; where too few rows had come for one, what is known today."""
+def logged_useful_from(platform: Platform, one: RetrainState) -> datetime | None:
+    """The first date that the log tells: the request's own, or that of a later signal, when enough rows had come."""
     if one.useful_from is not None:
         return parse_utc(one.useful_from)
-    return None if today is None else today.usefulness.useful_from
+    for signal in one.signals:
+        found = parse_canonical(platform.objects.get(signal.evidence))["usefulness"]["useful_from"]
+        if found is not None:
+            return parse_utc(found)
+    return None
+
+
+def _useful_from(platform: Platform, one: RetrainState, today: Assessment | None) -> datetime | None:
+    """The date that was logged stands; where too few rows had come for one, what is known today."""
+    found = logged_useful_from(platform, one)
+    return found if found is not None or today is None else today.usefulness.useful_from
 
 
 def _status(one: RetrainState, useful_from: datetime | None, today: Assessment | None, now: datetime) -> str:
@@ -111,5 +121,5 @@ def ready_retrains(platform: Platform, model: Model) -> list[str]:
         return [one.request]
     if not one.may_start:
         return []
-    today = _today(platform, model, known, one) if one.useful_from is None else None
-    return [one.request] if _status(one, _useful_from(one, today), today, now) == "ready" else []
+    today = _today(platform, model, known, one) if logged_useful_from(platform, one) is None else None
+    return [one.request] if _status(one, _useful_from(platform, one, today), today, now) == "ready" else []

@@ -15,6 +15,7 @@ from ml_platform.core.digests import tagged_hash
 from ml_platform.core.errors import ApprovalMissing, Conflict
 from ml_platform.lifecycle.requesting import read_candidate
 from ml_platform.lifecycle.retrain_evidence import Assessment, assess, evidence_document, named_alerts
+from ml_platform.lifecycle.retrain_queries import logged_useful_from
 from ml_platform.model import Model
 from ml_platform.monitoring.retrain import (
     Asked,
@@ -116,14 +117,22 @@ def request_retrain(
         except Conflict:
             if look == _LOOKS - 1:
                 raise
+    return _answer(platform, model, wish, asked, request, index, found)
+
+
+def _answer(
+    platform: Platform, model: Model, wish: Trigger, asked: Asked, request: str | None, index: int | None,
+    found: Assessment,
+) -> RetrainAsked:  # fmt: skip
     known = platform.registry.state().model(model.name).retrains.get(request or "")
+    useful = None if known is None else logged_useful_from(platform, known)
     return RetrainAsked(
         model=model.name,
         trigger=wish.kind,
         outcome=_OUTCOMES[asked.action],
         request=request,
         log_index=index,
-        useful_from=None if known is None else known.useful_from,
+        useful_from=None if useful is None else format_utc(useful),
         why=asked.why,
         until=None if asked.until is None else format_utc(asked.until),
         assessment=found.to_json(),
@@ -193,7 +202,8 @@ def _as_past(platform: Platform, one: RetrainState) -> PastRequest:
 def watch_retrains(platform: Platform, model: Model, *, requested_by: str | None = None) -> list[RetrainAsked]:
     """Asks for what the model's open alerts and the age of its production version call for; for sensors.
 
-    Called again without anything new it changes nothing.
+    A request for which too few rows had come gets its date as soon as it is known, as one more signal. Called again
+    without anything new it changes nothing.
     """
     known = platform.registry.state().models.get(model.name)
     if known is None:
@@ -210,10 +220,32 @@ def watch_retrains(platform: Platform, model: Model, *, requested_by: str | None
     if due is not None and due <= platform.clock.now():
         wishes.append(("freshness", ()))
     wishes = [(kind, names) for kind, names in wishes if not _settled(platform, model, Trigger(kind, names))]
-    return [
+    asked = [
         request_retrain(platform, model, trigger=kind, alerts=names, requested_by=requested_by)
         for kind, names in wishes
     ]
+    return [*asked, *_dated(platform, model)]
+
+
+def _dated(platform: Platform, model: Model) -> list[RetrainAsked]:
+    """Enters from when on the open request is useful, where the log does not say it yet and the rows now do."""
+    known = platform.registry.state().model(model.name)
+    one = None if known.open_retrain is None else known.retrains[known.open_retrain]
+    if one is None or one.started is not None or logged_useful_from(platform, one) is not None:
+        return []
+    first = one.signals[0]
+    behind = named_alerts(known, first.alerts)
+    found = assess(platform, model, behind)
+    if found.usefulness.useful_from is None:
+        return []
+    wish = Trigger(first.trigger, first.alerts)  # type: ignore[arg-type]
+    evidence = platform.objects.put(evidence_document(model.name, wish, behind, found, None))
+    platform.registry.merge_retrain(
+        model.name, request=one.request, trigger=wish.kind, alerts=wish.alerts, evidence=evidence
+    )
+    index = platform.registry.state().model(model.name).retrains[one.request].signals[-1].index
+    asked = Asked("merge", one.request, why="it is known now from when on it is useful")
+    return [_answer(platform, model, wish, asked, one.request, index, found)]
 
 
 def _settled(platform: Platform, model: Model, wish: Trigger) -> bool:

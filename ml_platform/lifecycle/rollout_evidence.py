@@ -21,6 +21,7 @@ from ml_platform.registry.route import PRIMARY
 from ml_platform.registry.state import ModelState
 from ml_platform.rollout import ArmEvidence, Evidence, Rollout
 from ml_platform.rollout.evidence import RECORD_COLUMNS, arm_evidence
+from ml_platform.serving.online_tables import ONLINE_PARTITION
 from ml_platform.serving.tables import key_column, output_column, personal_table, predictions_table, quarantine_table
 from ml_platform.training import load_artifact
 
@@ -119,5 +120,9 @@ def _refused(platform: Platform, step: Step, version: int) -> list[str]:
     if not platform.lake.exists(name) or step.started_at is None:
         return []
     since = pa.scalar(micros(step.started_at), _UTC)
-    where = (ds.field("version") == version) & (ds.field("decided_at") >= since) & (ds.field("partition") == "online")
+    where = (
+        (ds.field("version") == version)
+        & (ds.field("decided_at") >= since)
+        & (ds.field("partition") == ONLINE_PARTITION)
+    )
     return [str(text) for text in platform.lake.read(name, columns=["row_index"], where=where).column(0).to_pylist()]

@@ -126,7 +126,7 @@ def test_the_public_surface_is_pinned() -> None:
 
     assert ml_platform.__all__ == [
         "INGESTED", "Approvals", "Attribute", "Decline", "Entity", "FeatureView", "Function", "Guardrails", "Label",
-        "LightGBM", "Model", "Monitor", "Platform", "PlatformError", "RequestView", "Retraining", "Rollout",
+        "LightGBM", "Model", "Monitor", "Onnx", "Platform", "PlatformError", "RequestView", "Retraining", "Rollout",
         "SameAsEvent", "Serving", "Source", "TimeSplit", "at_least", "brier_skill", "calibrated", "category", "count",
         "distinct", "group_ratio", "last", "max_", "mean", "min_", "not_worse_than_production", "number", "sum_",
     ]  # fmt: skip

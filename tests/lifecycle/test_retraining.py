@@ -162,6 +162,27 @@ def test_too_few_rows_give_no_date_until_enough_have_come(platform: Platform) ->
     assert ready_retrains(platform, MODEL) == [asked.request]
 
 
+def test_the_date_is_entered_as_soon_as_enough_rows_have_come_and_then_stands(platform: Platform) -> None:
+    alert = drifted(platform, days=2)
+    (asked,) = watch_retrains(platform, MODEL)
+    assert (asked.outcome, asked.useful_from) == ("requested", None)
+    assert watch_retrains(platform, MODEL) == []
+    more = parcels_from_the_east(3, start=datetime(2026, 3, 12, tzinfo=UTC))
+    more = more.set_column(0, "parcel_id", pa.array(range(20_000, 20_000 + more.num_rows), pa.int64()))
+    pq.write_table(more, platform.root.parent / "more.parquet")
+    land_source(platform, tiny.parcels, platform.root.parent / "more.parquet")
+    platform.replay.move(datetime(2026, 3, 20, tzinfo=UTC))
+    (dated,) = watch_retrains(platform, MODEL)
+    assert (dated.outcome, dated.request, dated.useful_from) == ("merged", asked.request, "2026-03-23T00:00:00.000000Z")
+    size = platform.registry.state().size
+    assert watch_retrains(platform, MODEL) == []
+    assert platform.registry.state().size == size
+    decide_retrain(platform, "late_parcel", str(asked.request), "rejected", principal="bob", reason="No")
+    (listed,) = list_retrains(platform, "late_parcel", MODEL)
+    assert listed["useful_from"] == dated.useful_from
+    assert retrain_state(platform, "late_parcel", str(asked.request)).alerts == (alert,)
+
+
 def test_a_request_by_hand_needs_a_reason_and_waits_for_no_labels(platform: Platform) -> None:
     with pytest.raises(ApprovalMissing, match="reason"):
         request_retrain(platform, MODEL, reason="  ")
