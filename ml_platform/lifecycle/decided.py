@@ -12,7 +12,7 @@ from ml_platform.governance.contracts import KnownContracts
 from ml_platform.platform import Platform
 from ml_platform.serving.decided import DecidedRows, row_keys
 from ml_platform.serving.intent import Intent, newest_revision, read_intent
-from ml_platform.serving.tables import key_column, personal_table, predictions_table
+from ml_platform.serving.tables import SEGMENTS, key_column, personal_table, predictions_table
 from ml_platform.serving.unsealed import UnsealedRecords
 from ml_platform.serving.wal import WAL_FOLDER
 
@@ -55,9 +55,17 @@ def _unsealed(platform: Platform, intent: Intent) -> set[bytes]:
     }
 
 
+def _any_online(platform: Platform, model: str) -> bool:
+    """Whether any segment of the model is not a batch's; the index is small, the tables are not."""
+    if not platform.lake.exists(SEGMENTS):
+        return False
+    markers = platform.lake.read(SEGMENTS, columns=["marker"], where=ds.field("model") == model).column(0)
+    return any(not str(one).startswith("batch/") for one in markers.to_pylist())
+
+
 def _sealed(platform: Platform, intent: Intent, contract: Contract) -> set[bytes]:
     headers, personal = predictions_table(intent.model), personal_table(intent.model)
-    if not platform.lake.exists(headers) or not platform.lake.exists(personal):
+    if not _any_online(platform, intent.model):
         return set()
     start, end = (pa.scalar(at, _US) for at in intent.window_us)
     since = ds.field("decided_date") >= intent.start[:10]  # nobody decides before the request

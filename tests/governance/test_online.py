@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from threading import Event, Thread
 
 import pytest
 
-from ml_platform import governance, lifecycle
+from ml_platform import Platform, governance, lifecycle
 from ml_platform.cli.blocks import plain_lines
 from ml_platform.cli.trace_view import trace_blocks
 from ml_platform.core.errors import NotFound, Tampered
@@ -231,3 +232,35 @@ def test_records_that_cannot_be_read_are_told(logged, findings):
     write_atomically(log.folder / "writer.json", b"{}")
     status, _ = findings(platform)
     assert status == "incomplete"
+
+
+def test_a_root_is_verified_while_a_sealer_is_at_work(online):
+    platform, route = online
+    stop, failed = Event(), []
+
+    def work() -> None:
+        mine = Platform.local(platform.root)
+        try:
+            for number in range(6):
+                writer = f"router-{number:032x}"
+                log = open_log(mine, writer)
+                rows = requests(range(9000 + 10 * number, 9010 + 10 * number))
+                for one in decide(mine, rows, route, writer=writer):
+                    write(log, [one])
+                log.close()
+                lifecycle.seal_once(mine)
+        except BaseException as error:  # noqa: BLE001 - told by the main thread
+            failed.append(error)
+        finally:
+            stop.set()
+
+    worker = Thread(target=work)
+    worker.start()
+    reports = []
+    while not stop.is_set():
+        reports.append(governance.verify(platform))
+    worker.join()
+    assert not failed, failed
+    reports.append(governance.verify(platform))
+    assert [one.statement for one in reports if not one.ok] == []
+    assert reports[-1].counts["unsealed"] == 0

@@ -10,7 +10,7 @@ from ml_platform.core.ids import id_text
 from ml_platform.lifecycle.features import contract_views, materialize_model_views
 from ml_platform.serving.record import Section
 from ml_platform.training import load_artifact
-from tests.governance.online import MODEL, NOW, apply_route, decide, open_log, requests, write
+from tests.governance.online import MODEL, apply_route, decide, open_log, requests, write
 from tests.governance.root import REQUESTS, CrashError, at, model
 
 LOANS = range(7000, 7012)
