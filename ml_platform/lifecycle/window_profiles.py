@@ -30,6 +30,7 @@ class VersionProfile:
     Attributes:
         version: the version that decided.
         rows: its decisions of record.
+        modes: those by mode.
         refused: requests that its contract refused, by ``field:rule``.
         inputs_digest: of everything that the profile depends on.
         profile: digest of the stored ``window-profile/1``.
@@ -39,6 +40,7 @@ class VersionProfile:
 
     version: int
     rows: int
+    modes: Mapping[str, int] = field(hash=False)
     refused: Mapping[str, int] = field(hash=False)
     inputs_digest: str
     profile: str
@@ -50,6 +52,7 @@ class VersionProfile:
         return {
             "version": self.version,
             "rows": self.rows,
+            "modes": dict(self.modes),
             "refused": dict(self.refused),
             "inputs_digest": self.inputs_digest,
             "profile": self.profile,
@@ -111,6 +114,7 @@ def _profile(platform: Platform, model: str, records: WindowRecords) -> VersionP
     return VersionProfile(
         version=records.version.number,
         rows=document["rows"],
+        modes=document["modes"],
         refused=document["refused"],
         inputs_digest=key,
         profile=document["profile"],
@@ -135,6 +139,7 @@ def _make_profile(platform: Platform, model: str, records: WindowRecords) -> dic
         window=records.window.partition,
         inputs=records.inputs_digest,
         rows=records.table.num_rows,
+        modes=records.modes,
         refused=dict(records.refused),
         profile=platform.objects.put(made.exact.stored(records.reference).to_bytes()),
         whylogs=absent if made.sketches is None else platform.objects.put(made.sketches.to_bytes()),
@@ -142,5 +147,5 @@ def _make_profile(platform: Platform, model: str, records: WindowRecords) -> dic
 
 
 def profile_document(**parts: Any) -> dict[str, Any]:
-    """The stored document of a profile: model, version, window, inputs, rows, refused, profile, whylogs."""
+    """The stored document of a profile: model, version, window, inputs, rows, modes, refused, profile, whylogs."""
     return {"format": PROFILE_FORMAT, **parts}

@@ -99,8 +99,16 @@ class WindowRecords:
 
     @property
     def decisions(self) -> dict[str, int]:
-        counted: Any = self.table.column("decision").value_counts()
-        return {item["values"]: item["counts"] for item in counted.to_pylist() if item["values"] is not None}
+        return self._counted("decision")
+
+    @property
+    def modes(self) -> dict[str, int]:
+        return self._counted("mode")
+
+    def _counted(self, name: str) -> dict[str, int]:
+        counted: Any = self.table.column(name).value_counts()
+        found = {item["values"]: item["counts"] for item in counted.to_pylist() if item["values"] is not None}
+        return dict(sorted(found.items()))
 
     @property
     def latency_us(self) -> npt.NDArray[np.int64]:

@@ -63,7 +63,14 @@ def performance() -> str:
 
 
 def profile() -> str:
-    parts = about(inputs=ZERO, rows=24, refused={"dti:range": 2}, profile=ZERO, whylogs={"absent": "Not installed."})
+    parts = about(
+        inputs=ZERO,
+        rows=24,
+        modes={"batch": 20, "online": 4},
+        refused={"dti:range": 2},
+        profile=ZERO,
+        whylogs={"absent": "Not installed."},
+    )
     return canonical_json(profile_document(**parts)).decode()
 
 
@@ -77,7 +84,7 @@ def notice() -> str:
 
 
 def profiles() -> str:
-    one = VersionProfile(1, 24, {}, ZERO, ZERO, None, "Not installed.", ZERO)
+    one = VersionProfile(1, 24, {"batch": 24}, {}, ZERO, ZERO, None, "Not installed.", ZERO)
     return WindowProfiles("credit_risk", "2010-05", (one,)).inputs_digest
 
 
