@@ -270,10 +270,16 @@ def test_rows_of_one_request_are_answered_by_several_arms_in_their_order(world: 
     before = len(decisions(world.root))
     assert rejection(router.handle([whole, single[0]][:1])).field == "grade"
     assert len(decisions(world.root)) == before
-    found = router.handle([whole, single[0]])
+    whole["term"] = np.array([[60]] * 12)
+    row = at_once.versions.index(1)  # alone, it is version 1's to decide, after the other request's rows were left out
+    alone = request(row, term=np.array([[60]]))
+    found = router.handle([whole, alone])
     assert isinstance(found[0], Rejection)
     assert isinstance(found[1], Answer)
-    assert len(decisions(world.root)) == before + 1
+    (record,) = decisions(world.root)[before:]
+    assert found[1].outputs["score"].tolist() == [[record.section.outputs[0]]]
+    assert (record.section.keys, record.section.flags) == ((("i64", row),), ("term:unknown:flag",))
+    assert router.metrics.flagged == {"term:unknown:flag": 1}
 
 
 def test_a_broken_request_is_the_primarys_to_refuse(world: OnlineRoot, router: Router) -> None:
