@@ -31,7 +31,7 @@ from ml_platform.serving.wal import WalWriter, WriterInfo, wal_folder
 
 __all__ = ["BATCH", "ShadowRun", "shadow_follow", "shadow_once"]
 
-BATCH: Final = 512
+BATCH: Final = 2048
 LIMIT_SECONDS: Final = 10.0  # for one batch: a thousand times what it takes
 _HANGS: Final = 3  # batches in a row that a version may not answer before its shadow gives up
 Load = Callable[[], Decides]

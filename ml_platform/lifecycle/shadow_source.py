@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,9 +17,9 @@ from ml_platform.governance.contracts import KnownContracts
 from ml_platform.lifecycle.decisions import complete_segments
 from ml_platform.platform import Platform
 from ml_platform.rollout.shadow import SHADOW_ROLE
-from ml_platform.serving.raw_decision import RawDecision
 from ml_platform.serving.online_record import DECISION
 from ml_platform.serving.online_writers import writer_folders
+from ml_platform.serving.raw_decision import RawDecision
 from ml_platform.serving.record import Header, Section
 from ml_platform.serving.tables import header_from_row, personal_table, predictions_table, section_from_row
 from ml_platform.serving.wal import WAL_FOLDER, read_frames
@@ -50,6 +51,8 @@ class PrimaryLog:
     since: datetime
     contracts: KnownContracts = field(init=False)
     _seen: tuple[str, ...] = field(default=(), init=False)
+    _read: set[Path] = field(default_factory=set, init=False)
+    _held: dict[tuple[str, int], RawDecision] = field(default_factory=dict, init=False)
     _waiting: dict[tuple[str, int], Header] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +68,7 @@ class PrimaryLog:
             limit: how many at most.
         """
         # Logs first: what is sealed between the two looks is found twice, and never missed.
-        logged = {(one.header.writer, one.header.seq): one for one in self._logged(following)}
+        logged = self._logged(following)
         headers = {key: one.header for key, one in logged.items()} | self._sealed(following)
         chosen = _next_ones(headers, following, limit)
         lacking = [header for header in chosen if (header.writer, header.seq) not in logged]
@@ -76,21 +79,27 @@ class PrimaryLog:
             for header in chosen
         ]  # fmt: skip
 
-    def _logged(self, following: Mapping[str, int]) -> Iterator[RawDecision]:
-        since = micros(self.since)
+    def _logged(self, following: Mapping[str, int]) -> dict[tuple[str, int], RawDecision]:
+        """What finished files hold and is still to be taken; such a file never changes and is read once."""
         for folder in writer_folders(self.platform.root / WAL_FOLDER, self.model):
             if folder.writer.startswith(_SHADOW_WRITER):
                 continue
             with folder.adopted() as dead:
                 files = folder.files() if dead else folder.closed_files()
             for file in files:
-                if not file.exists():  # sealed and removed meanwhile
-                    continue
-                for payload in read_frames(file).frames:
-                    if payload[0] == DECISION:
-                        found = RawDecision.of(payload, self.contracts)
-                        if found.header.decided_at_us >= since and _is_next(found.header, following):
-                            yield found
+                if file not in self._read and file.exists():  # else sealed and removed meanwhile
+                    self._keep(read_frames(file).frames)
+                    self._read.add(file)
+        self._held = {key: one for key, one in self._held.items() if _is_next(one.header, following)}
+        return self._held
+
+    def _keep(self, frames: Sequence[bytes]) -> None:
+        since = micros(self.since)
+        for payload in frames:
+            if payload[0] == DECISION:
+                found = RawDecision.of(payload, self.contracts)
+                if found.header.decided_at_us >= since:
+                    self._held[found.header.writer, found.header.seq] = found
 
     def _sealed(self, following: Mapping[str, int]) -> dict[tuple[str, int], Header]:
         """Headers in the lake that are still to be taken; the table is read again only for new segments."""
