@@ -143,3 +143,13 @@ def test_decisions_are_told_as_shares_and_the_report_is_json():
 def test_an_empty_window_is_refused():
     with pytest.raises(NotEnoughData, match="window"):
         drift(rows(0))
+
+
+def test_a_spike_begins_at_its_effect_and_at_its_least_rows():
+    table = rows(1_000, 1, nulls=0.1)
+    found = drift(table).field("dti").nulls
+    assert drift(table, limits=Limits(null_effect=found.effect)).field("dti").nulls.spike
+    assert not drift(table, limits=Limits(null_effect=found.effect * 1.001)).field("dti").nulls.spike
+    nulls = table.column("dti").null_count
+    assert drift(table, limits=Limits(least_rows=nulls)).field("dti").nulls.spike
+    assert not drift(table, limits=Limits(least_rows=nulls + 1)).field("dti").nulls.spike
