@@ -259,8 +259,10 @@ def archive(
         IllegalTransition: it is in production, or archived already.
     """
     require_reason(reason)
+    serving = server or running_server(platform)
     done = _already(platform, model, version, "archive", "archived")
     if done is not None:
+        settle(platform, model, server=serving)  # whoever archived it may have died before its route
         return done
     flip = None
     known = platform.registry.state().model(model)
@@ -276,7 +278,7 @@ def archive(
             at=platform.wall.now(),
         )
     result = platform.registry.transition(model, version, "archive", to="archived", actor=principal, reason=reason)
-    settle(platform, model, server=server or running_server(platform))
+    settle(platform, model, server=serving)
     return Transitioned.of(result, flip)
 
 

@@ -427,7 +427,9 @@ def test_killed_at_any_step_the_same_command_completes(
 ) -> None:
     runs = driven(tmp_path, act, repository)
     assert len(runs) > 5
-    assert {json.dumps(run["between"]["shares"]) for run in runs} == {json.dumps(before), json.dumps(after)}
+    between = {json.dumps(run["between"]["shares"]) for run in runs}
+    assert json.dumps(after) in between
+    assert between <= {json.dumps(before), json.dumps(after)}
     for run in runs:
         assert (run["after"]["shares"], run["after"]["agree"], run["after"]["refused"]) == (after, True, False)
         assert run["verified"]
