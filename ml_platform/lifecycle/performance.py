@@ -20,6 +20,7 @@ from ml_platform.lifecycle.sources import read_source
 from ml_platform.lifecycle.window_records import (
     WindowRecords,
     monitored_window,
+    read_latency_us,
     read_window,
     versions_of_record,
     window_before,
@@ -88,12 +89,11 @@ def performance_report(platform: Platform, model: Model, window: str) -> Perform
     platform.registry.state().model(model.name)
     span = monitored_window(window)
     labels = _Labels.known_now(platform, model)
-    found = [_performance(platform, model, span, labels, version) for version in _versions(platform, model, span)]
+    found = [
+        _performance(platform, model, span, labels, version)
+        for version in versions_of_record(platform, model.name, span)
+    ]
     return PerformanceResult(model.name, window, tuple(found))
-
-
-def _versions(platform: Platform, model: Model, window: Window) -> Sequence[int]:
-    return versions_of_record(platform, model.name, window)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _performance(platform: Platform, model: Model, span: Window, labels: _Labels
         waiting=sum(one is None for one in found),
         slices=_slices(records, kept) if len(kept) else None,
         latency_us=records.latency_us,
-        latency_before_us=_latency(platform, model, window_before(span)),
+        latency_before_us=read_latency_us(platform, model.name, window_before(span)),
     )
     judgements = judge_performance(report)
     about = {
@@ -214,11 +214,3 @@ def _slices(records: WindowRecords, kept: npt.NDArray[np.int64]) -> pa.Table:
     columns: dict[str, Any] = {name: records.table.column(name) for name in names if name in records.table.column_names}
     taken = {name: column.take(pa.array(kept, pa.int64())) for name, column in columns.items()}
     return pa.table({**taken, "row_leaf": pa.array(_leaves(records, kept), pa.binary(32))})
-
-
-def _latency(platform: Platform, model: Model, window: Window) -> npt.NDArray[np.int64]:
-    """Of everything that the model answered online in a window, by any version."""
-    parts = [
-        read_window(platform, model.name, window, version).latency_us for version in _versions(platform, model, window)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)

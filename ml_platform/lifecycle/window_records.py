@@ -39,7 +39,15 @@ from ml_platform.serving.tables import (
 )
 from ml_platform.training import load_artifact
 
-__all__ = ["WindowRecords", "monitored_window", "read_refusals", "read_window", "versions_of_record", "window_before"]
+__all__ = [
+    "WindowRecords",
+    "monitored_window",
+    "read_latency_us",
+    "read_refusals",
+    "read_window",
+    "versions_of_record",
+    "window_before",
+]
 
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MONTH: Final = re.compile(r"\d{4}-\d{2}")
@@ -176,6 +184,18 @@ def read_window(platform: Platform, model: str, window: Window, version: int) ->
         refused=read_refusals(platform, model, window, version),
         roots=roots,
     )
+
+
+def read_latency_us(platform: Platform, model: str, window: Window) -> npt.NDArray[np.int64]:
+    """Of everything that was answered online about requests of a window, by any version."""
+    if not platform.lake.exists(predictions_table(model)):
+        return np.empty(0, np.int64)
+    ids = _personal(platform, model, window, ["prediction_id"]).column(0).combine_chunks()
+    where = _of_record(platform, model, window) & ds.field("latency_us").is_valid()
+    headers = platform.lake.read(predictions_table(model), columns=["prediction_id", "latency_us"], where=where)
+    here = headers.filter(pc.is_in(headers.column("prediction_id"), value_set=ids))
+    latency: npt.NDArray[np.int64] = here.column("latency_us").to_numpy()
+    return latency
 
 
 def read_refusals(platform: Platform, model: str, window: Window, version: int) -> dict[str, int]:
