@@ -167,9 +167,7 @@ class _Replay:
         self.say(f"version 2 registered from candidate {key}")
         self.main.promote(self.model, 2, "staging", reason="Demo: version 2 passed its gates.")
         shadow = self.online.shadow(2)
-        self.say(
-            f"version 2 shadowed on {shadow['pairs']:,} logged requests: {shadow['disagreement']:.1%} decided otherwise"
-        )
+        self.say(f"version 2 shadowed on {shadow['pairs']:,} logged decisions: {_share(shadow)} decided otherwise")
         self.main.promote(self.model, 2, "canary", reason="Demo: the shadow agrees.")
         self.online.canary(self._following_month())
         self.main.promote(self.model, 2, "production", reason="Demo: version 2 goes into service.")
@@ -309,6 +307,11 @@ def _month_line(main: DemoRoot, model: Model, month: str) -> str:
     flags = sum(result.flags.get("term", {}).values())
     term = f", {flags:,} with a term that version {result.version} never saw" if flags else ""
     return (
-        f"{month}: {result.accepted:,} decided by version {result.version}, {result.declined:,} declined, "
-        f"{result.refused:,} refused{term}"
+        f"{month}: {result.already_decided:,} decided online, {result.accepted:,} in batch by version {result.version} "
+        f"({result.declined:,} declined, {result.refused:,} refused{term})"
     )
+
+
+def _share(shadow: dict[str, Any]) -> str:
+    found = shadow["disagreement"]
+    return f"{found['point']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
