@@ -48,6 +48,8 @@ HEAVY = {
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
 PURE = ["stats", "registry/transitions.py", "registry/state.py", "core/merkle.py", "training/gates.py", "core/rows.py"]
+PURE += ["profiles/window.py", "profiles/moments.py"]
+PURE += [f"monitoring/{rule}.py" for rule in ("alerts", "drift", "performance", "severity")]
 IMPURE_MODULES = {"os", "random", "secrets", "socket", "subprocess", "time", "requests", "sqlite3", "tempfile"}
 
 

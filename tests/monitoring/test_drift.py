@@ -130,6 +130,8 @@ def test_schema_findings_are_missing_columns_and_refusals_for_their_shape():
     assert [(one.field, one.rule, one.rows) for one in found.schema] == [("grade", "missing", 50), ("dti", "type", 4)]
     assert found.refused == {"dti:range": 3, "dti:type": 4}
     assert found.score.shift is None
+    assert found.to_json()["score"]["shift"] is None
+    assert drift(rows(50)).to_json()["score"]["shift"]["psi"] == drift(rows(50)).score.shift.psi
 
 
 def test_decisions_are_told_as_shares_and_the_report_is_json():
