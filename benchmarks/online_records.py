@@ -1,7 +1,8 @@
 """Online decisions for benchmarks: `credit_risk` decides the market's loans, and a router's log holds them.
 
 Contract, features and model are the real ones, whole columns at a time; header, section and frame are those of a
-router. What is not measured here is the router itself.
+router. Beyond some thousand, decisions repeat: with other loans, times, ids, numbers and salts, so that every record is
+one of its own, under its own leaf. What is not measured here is the router itself.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def requests(platform, records: int, days: int) -> pa.Table:
     times = pa.compute.field(view.time)
     end = pa.scalar(start + timedelta(days=180), pa.timestamp("us", "UTC"))
     table = table.filter((times >= pa.scalar(start, pa.timestamp("us", "UTC"))) & (times < end))
-    place = np.arange(records)
-    table = table.take(place % table.num_rows)
-    ids = table.column("loan_id").to_numpy() + place // max(1, table.num_rows) * 100_000_000
+    place, loans = np.arange(records), table.num_rows
+    table = table.take(place % loans)
+    ids = table.column("loan_id").to_numpy() + place // loans * 100_000_000
     stamps = np.linspace(0, days * 86_400_000_000 - 1, records).astype(np.int64) + int(start.timestamp()) * 1_000_000
     for name, values in (("loan_id", pa.array(ids)), (view.time, pa.array(stamps, pa.timestamp("us", "UTC")))):
         table = table.set_column(table.column_names.index(name), name, values)
@@ -86,6 +87,37 @@ def decisions(platform, table: pa.Table, writer: str, *, chunk: int = 16_384) ->
             yield encode_decision(LoggedDecision(header, section, secrets.token_bytes(32)))
 
 
+def repeated(payloads: list[bytes], writer: str, table: pa.Table, first: int) -> Iterator[bytes]:
+    """The same decisions again, about other loans at other times, with ids, numbers and salts of their own.
+
+    Args:
+        payloads: decisions of one writer in a replay root, none of which supersedes another.
+        writer: whose decisions these are; its name is as long.
+        table: the requests that they are about.
+        first: the number of the first.
+    """
+    from assets.credit_risk import credit_risk
+
+    ids = table.column("loan_id").to_pylist()
+    times = table.column(credit_risk.request.time).cast(pa.int64()).to_pylist()
+    name = writer.encode()
+    for place, (loan, time) in enumerate(zip(ids, times, strict=True)):
+        raw = bytearray(payloads[place % len(payloads)])
+        end = 6 + int.from_bytes(
+            raw[2:6], "little"
+        )  # of the header: … decided, recorded, latency, 2 nulls, writer, id, seq
+        raw[end - 8 : end] = (first + place).to_bytes(8, "little")
+        stamp = (time // 1000).to_bytes(6, "big") + b"\x70\x00\x80" + secrets.token_bytes(7)
+        raw[end - 25 : end - 9] = stamp
+        raw[end - 30 - len(name) : end - 30] = name
+        decided = end - 30 - len(name) - 5 - 2 - 27
+        for at in (decided + 1, end + 5 + 36):
+            raw[at : at + 8] = time.to_bytes(8, "little", signed=True)
+        raw[end + 50 : end + 58] = loan.to_bytes(8, "little", signed=True)
+        raw[-32:] = secrets.token_bytes(32)
+        yield bytes(raw)
+
+
 def open_log(platform, writer: str):
     from assets.credit_risk import credit_risk
     from ml_platform.core.clock import format_utc
@@ -95,13 +127,15 @@ def open_log(platform, writer: str):
     return WalWriter(wal_folder(platform.root, credit_risk.name, writer), info)
 
 
-def log_requests(platform, table: pa.Table, *, batch: int = 4_096) -> None:
-    """One router's log of decisions about all of them; the router has ended."""
+def log_requests(platform, table: pa.Table, *, batch: int = 4_096, decided: int = 16_384) -> None:
+    """One router's log of decisions about all of them; the router has ended. The model decides the first ones."""
     writer = f"router-{secrets.token_hex(16)}"
-    log, waiting = open_log(platform, writer), []
-    for payload in decisions(platform, table, writer):
+    made = list(decisions(platform, table.slice(0, decided), writer))
+    more = repeated(made, writer, table.slice(len(made)), len(made))
+    log, waiting = open_log(platform, writer), made
+    for payload in more:
         waiting.append(payload)
-        if len(waiting) == batch:
+        if len(waiting) >= batch:
             log.append(waiting)
             waiting = []
     log.append(waiting)

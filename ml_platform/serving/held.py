@@ -7,13 +7,14 @@ is forgotten. Files are never rewritten in place; an index that grew costs the r
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from ml_platform.core.delta import Lake
@@ -57,15 +58,15 @@ class HeldIndex:
         self._markers: set[str] = set()
         self._prefixes: OrderedDict[str, npt.NDArray[np.bytes_]] = OrderedDict()
 
-    def segments(self, lake: Lake, date: str) -> list[Row]:
-        """The segments of a decided date, complete or not."""
+    def segments(self, lake: Lake) -> Mapping[str, Sequence[Row]]:
+        """All segments by decided date, complete or not; as of now."""
         if not lake.exists(SEGMENTS):
-            return []
+            return {}
         data: Any = lake.dataset(SEGMENTS)
         with self._lock:
             if data is not self._data:
                 self._refresh(data)
-            return self._by_date.get(date, [])
+            return self._by_date
 
     def _refresh(self, data: Any) -> None:
         fragments = {str(one.path): one for one in data.get_fragments()}
@@ -114,5 +115,10 @@ class HeldIndex:
 
 def _prefixes(data: Any, fragment: Any) -> npt.NDArray[np.bytes_]:
     some = ds.FileSystemDataset([fragment], data.schema, data.format, data.filesystem)
-    texts = some.to_table(columns=["entity_index"]).column(0).to_pylist()
-    return np.sort(np.array([str(text)[:_PREFIX].encode() for text in texts], f"S{_PREFIX}"))
+    texts: Any = some.to_table(columns=["entity_index"]).column(0).combine_chunks().cast(pa.string())
+    if len(texts) == 0:
+        return np.empty(0, f"S{_PREFIX}")
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts)]
+    raw = np.frombuffer(texts.buffers()[2], np.uint8)
+    prefixes = np.ascontiguousarray(raw[offsets[:, None] + np.arange(_PREFIX)])  # all are 64 hex characters
+    return np.sort(prefixes.view(f"S{_PREFIX}").ravel())

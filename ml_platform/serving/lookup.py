@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -102,11 +102,7 @@ class RecordReader:
         return held_index(self.lake)
 
     def _segments(self, text: str, date: str, model: str | None) -> list[dict[str, Any]]:
-        return [
-            row
-            for row in self._held.segments(self.lake, date)
-            if row["min_id"] <= text <= row["max_id"] and model in {None, row["model"]}
-        ]
+        return _holding(self._held.segments(self.lake), text, date, model)
 
     def _one(self, table: str, date: str, text: str, segment_id: str) -> dict[str, Any] | None:
         """The row of an id: in the segment's own file, or, where the table was rewritten, in any of the date's."""
@@ -143,11 +139,13 @@ class RecordReader:
         for month in sorted(wanted):
             index = entity_index(seed, model=model, month=month, entity_key=None if personal else encoded)
             found += self._held.entity(self.lake, model=model, month=month, index=index.hex())
-        return sorted(text for text in found if self._complete(text, model))
+        segments = self._held.segments(self.lake) if found else {}
+        return sorted(text for text in found if self._complete(segments, text, model))
 
-    def _complete(self, text: str, model: str) -> bool:
+    def _complete(self, segments: Mapping[str, Sequence[dict[str, Any]]], text: str, model: str) -> bool:
         date = utc(id_time(id_bytes(text))).date().isoformat()
-        return any(self._held.complete(self.objects, row["marker"]) for row in self._segments(text, date, model))
+        rows = _holding(segments, text, date, model)
+        return any(self._held.complete(self.objects, row["marker"]) for row in rows)
 
     def find_refusals(
         self, subjects: Subjects, *, model: str, entity: str, key: Key, at: datetime
@@ -158,6 +156,17 @@ class RecordReader:
             return []
         index = quarantine_index(seed, model, encode_row([*key, ("us", at)])).hex()
         return self.lake.read(quarantine_table(model), where=ds.field("row_index") == index).to_pylist()
+
+
+def _holding(
+    segments: Mapping[str, Sequence[dict[str, Any]]], text: str, date: str, model: str | None
+) -> list[dict[str, Any]]:
+    """The segments in whose range an id of a date lies."""
+    return [
+        row
+        for row in segments.get(date, ())
+        if row["min_id"] <= text <= row["max_id"] and model in {None, row["model"]}
+    ]
 
 
 _MONTH: Final = "month"
