@@ -50,6 +50,8 @@ HEAVY = {
 PURE = ["stats", "registry/transitions.py", "registry/state.py", "core/merkle.py", "training/gates.py", "core/rows.py"]
 PURE += ["profiles/window.py", "profiles/moments.py"]
 PURE += [f"monitoring/{rule}.py" for rule in ("alerts", "drift", "performance", "severity")]
+PURE += [f"monitoring/{rule}.py" for rule in ("retrain", "usefulness")]
+PURE += [f"rollout/{rule}.py" for rule in ("agreement", "decision", "evidence", "intervals", "plan", "shadow")]
 IMPURE_MODULES = {"os", "random", "secrets", "socket", "subprocess", "time", "requests", "sqlite3", "tempfile"}
 
 
