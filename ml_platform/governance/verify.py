@@ -78,10 +78,10 @@ def _counted(parts: Parts, folder: WriterFolder) -> UnsealedCount:
         try:
             found = count_unsealed(folder, known)
         except PlatformError:
-            if parts.registry.state().writers.get(folder.writer) == known and folder.path.exists():
-                raise
-            if not folder.path.exists():
+            if not folder.there:  # sealed, closed and removed meanwhile
                 return UnsealedCount(folder.model, folder.writer)
+            if parts.registry.state().writers.get(folder.writer) == known:
+                raise
             continue
         if parts.registry.state().writers.get(folder.writer) == known:
             return found

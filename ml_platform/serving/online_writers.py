@@ -30,6 +30,11 @@ class WriterFolder:
     writer: str
     path: Path
 
+    @property
+    def there(self) -> bool:
+        """Whether it still is a writer's folder: the description of a closed writer goes last of all."""
+        return (self.path / DESCRIPTION).exists()
+
     def files(self) -> tuple[Path, ...]:
         """Its files, oldest first; a name is the number of its first frame among all frames of the writer."""
         try:
