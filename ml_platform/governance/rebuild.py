@@ -116,7 +116,9 @@ def _trainer(spec: Mapping[str, Any], declared_in: str | None) -> tuple[Trainer 
     if spec.get("trainer") == "lightgbm":
         return LightGBM.from_spec(spec), []
     if spec.get("trainer") == "onnx":
-        raise NotReproducible(NOT_REPRODUCIBLE, field="trainer", next_step="Ask where it was trained; its file is kept.")
+        raise NotReproducible(
+            NOT_REPRODUCIBLE, field="trainer", next_step="Ask where it was trained; its file is kept."
+        )
     if declared_in is None:
         raise NotFound(
             "This kind of trainer is code, and no code was named.",
