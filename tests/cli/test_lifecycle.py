@@ -291,3 +291,23 @@ def test_the_demo_shows_versions_refusals_months_and_the_trace(live: Shop, decli
         "verified  yes",
     ):
         assert wanted in text, wanted
+
+
+def test_the_route_is_shown_with_and_without_the_registry(live: Shop) -> None:
+    shown = live.must("route", "small")
+    assert [(arm["arm"], arm["version"], arm["share_bp"]) for arm in shown["serves"]] == [("primary", 1, 10_000)]
+    assert (shown["flip"], shown["ignored"], shown["registry"]["flip_entered"]) == (None, None, None)
+    text = live.mlp("route", "small").out
+    assert "primary  1        100 %" in text
+    assert f"applied by  {shown['registry']['actor']}" in text
+    database = live.root / "registry.sqlite"
+    aside = database.rename(live.root / "aside.sqlite")
+    try:
+        away = live.mlp("route", "small")
+        assert away.code == 0
+        assert "The registry is away" in away.out
+        assert not database.exists()
+    finally:
+        aside.rename(database)
+    none = live.mlp("route", "nothing", "--json")
+    assert (none.code, none.document["error"]["field"]) == (4, "route")
