@@ -122,3 +122,22 @@ def test_slices_come_from_what_is_passed():
     slices = pa.table({"grade": ["A"] * 300 + ["B"] * 100, "row_leaf": pa.array(leaves(400), pa.binary(32))})
     found = measure_performance(rows, table(), CONTEXT, slices=slices).measured["slices"]
     assert [(one["value"], one["rows"]) for one in found] == [("A", 300), ("B", 100)]
+
+
+def test_a_group_drop_must_be_large_and_beyond_noise():
+    many = grouped(2_000, 0.9, 2)
+    found = (accuracy(measure_performance(grouped(200, 0.85, seed), many, CONTEXT))["b"] for seed in range(50))
+    one = next(one for one in found if one.change.point < -0.05 and one.change.high > 0)  # large, and perhaps chance
+    assert not one.worse
+    sure = measure_performance(grouped(20_000, 0.87, 1), grouped(20_000, 0.9, 2), CONTEXT)
+    assert accuracy(sure)["b"].change.high < 0
+    assert not accuracy(sure)["b"].worse  # beyond noise, and small
+
+
+def test_the_report_says_in_json_what_it_holds():
+    told = measure_performance(grouped(400, 0.8, 1), grouped(2_000, 0.9, 2), CONTEXT).to_json()
+    assert told["measured"]["rows"] == 400
+    assert told["accuracy"]["worse"] in (True, False)
+    assert {one["group"]: one["accuracy"]["now"] for one in told["groups"]}["a"] == 1.0
+    empty = measure_performance(None, table(), CONTEXT).to_json()
+    assert (empty["measured"], empty["accuracy"], empty["latency"]) == (None, None, None)

@@ -98,3 +98,9 @@ def test_latency_is_p1_decay_p3_and_what_cannot_be_told_is_neither():
     assert [one.holds for one in judge_performance(report())] == [None]
     assert [one.holds for one in judge_performance(report(latency=SAME, accuracy=SAME))] == [False, False]
     assert np.isfinite(judge_performance(report(accuracy=WORSE))[0].numbers["now"])
+
+
+def test_a_new_category_of_a_feature_that_is_not_critical_wakes_nobody():
+    judged = judge_drift(drift(rows(500, 1, grades=("A", "B", "C", "Z")), critical=("term", "dti")))
+    assert held(judged) == []
+    assert [one.subject for one in judged if one.rule == "new_category"] == ["term"]
