@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from ml_platform.core.errors import NotEnoughData
+from ml_platform.core.errors import Conflict, NotEnoughData
+from ml_platform.lifecycle.alerting import deliver_notices
 from ml_platform.lifecycle.monitoring import DriftResult, drift_report
 from ml_platform.lifecycle.requesting import read_candidate
 from ml_platform.lifecycle.retraining import RetrainAsked, watch_retrains
@@ -23,13 +25,17 @@ MOST_WINDOWS: Final = 12  # that one look catches up on
 
 @dataclass(frozen=True)
 class Monitored:
-    """A window that was judged: its drift (None where nothing was decided in it), alerts, and what was asked for."""
+    """A window that was judged: its drift (None where nothing was decided in it), alerts, and what was asked for.
+
+    ``told``: by route of the settings, whether its notices went out; what did not goes with the next window.
+    """
 
     model: str
     window: str
     drift: DriftResult | None
     watched: WatchResult
     asked: tuple[RetrainAsked, ...]
+    told: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,6 +44,7 @@ class Monitored:
             "drift": None if self.drift is None else self.drift.to_json(),
             "alerts": self.watched.to_json(),
             "retrain": [one.to_json() for one in self.asked],
+            "told": dict(self.told),
         }
 
 
@@ -54,7 +61,17 @@ def monitor_window(platform: Platform, model: Model, window: str) -> Monitored:
         drift = drift_report(platform, model, window)
     except NotEnoughData:
         drift = None
-    return Monitored(model.name, window, drift, watched, tuple(asked))
+    return Monitored(model.name, window, drift, watched, tuple(asked), _told(platform))
+
+
+def _told(platform: Platform) -> dict[str, bool]:
+    """Sends what the declared routes have not sent; a run may wait for that, a tick may not."""
+    if not platform.settings.alerts:
+        return {}
+    try:
+        return {one.route: one.failed is None for one in deliver_notices(platform)}
+    except Conflict:
+        return {}  # another run is at it
 
 
 def finished_windows(platform: Platform, after: str | None, now: datetime) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Event
 
-from ml_platform.core.errors import Conflict, StorageFailed
+from ml_platform.core.errors import Conflict, Refused, StorageFailed
 from ml_platform.governance.contracts import KnownContracts, known_entity
+from ml_platform.lifecycle.routing import enter_pending_flips
 from ml_platform.platform import Platform
 from ml_platform.serving.online_sealing import OnlineSealer, SealParts, SealReport
 from ml_platform.serving.online_writers import complete_now
@@ -29,10 +30,13 @@ def seal_once(platform: Platform, *, wait_seconds: float = 30.0, now: bool = Fal
     Raises:
         Conflict: another sealer is still at work.
         StorageFailed: the disk is full or a store cannot be reached; the next call goes on from what is there.
+        Refused: everything is sealed, and the log does not allow what a local rollback did; the flip stands.
     """
     if now:
         complete_now(platform.root / WAL_FOLDER, _COMPLETE_SECONDS)
-    return _sealer(platform, 0.0).run(wait_seconds=wait_seconds)
+    report = _sealer(platform, 0.0).run(wait_seconds=wait_seconds)
+    enter_pending_flips(platform)  # made while the registry was away; a sealer is the process that is always there
+    return report
 
 
 def seal_follow(
@@ -41,7 +45,7 @@ def seal_follow(
     every_seconds: float,
     stop: Event,
     said: Callable[[SealReport], None],
-    failed: Callable[[StorageFailed | Conflict], None],
+    failed: Callable[[StorageFailed | Conflict | Refused], None],
 ) -> None:
     """Seals again and again until ``stop`` is set; a pass that has begun is finished.
 
@@ -50,14 +54,15 @@ def seal_follow(
         every_seconds: pause between two passes.
         stop: set by whoever ends it.
         said: told of every pass that found something.
-        failed: told of a pass that could not work: the disk is full, or another sealer holds the lease. It is tried
-            again.
+        failed: told of a pass that could not work: the disk is full, another sealer holds the lease, or the log does
+            not allow what a local rollback did. It is tried again.
     """
     sealer = _sealer(platform, min(HOLD_SECONDS, every_seconds * 4))
     while not stop.is_set():
         try:
             report = sealer.run()
-        except (StorageFailed, Conflict) as error:
+            enter_pending_flips(platform)
+        except (StorageFailed, Conflict, Refused) as error:
             failed(error)
         else:
             if not report.idle:
