@@ -17,7 +17,7 @@ from ml_platform.orchestration.keys import ALIAS_STAGES
 if TYPE_CHECKING:
     from ml_platform.registry import Entry
 
-__all__ = ["EMPTY", "LOG_INDEX", "Report", "Target", "candidate_keys", "reconcile_events", "targets"]
+__all__ = ["EMPTY", "LOG_INDEX", "Report", "Target", "bounded", "candidate_keys", "reconcile_events", "targets"]
 
 EMPTY: Final = "none"
 LOG_INDEX: Final = "ml/log_index"
@@ -73,6 +73,20 @@ def reconcile_events(
         for report in _reports(entry, signed)
         if report.target.model in models and report.index > shown.get(report.target, -1)
     ]
+
+
+def bounded(reports: Sequence[Report], most: int, next_index: int) -> tuple[list[Report], int]:
+    """The first reports, ``most`` or those of one entry more, and the log index from which to go on after them.
+
+    Args:
+        reports: in log order.
+        most: how many a tick should make, at least 1.
+        next_index: from which to go on when all of them are made.
+    """
+    if len(reports) <= most:
+        return list(reports), next_index
+    last = reports[most - 1].index  # an entry is shown as a whole: the cursor knows no half ones
+    return [report for report in reports if report.index <= last], last + 1
 
 
 def targets(entries: Iterable[Entry], models: Collection[str]) -> set[Target]:

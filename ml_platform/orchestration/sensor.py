@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from ml_platform.core.errors import PlatformError
 from ml_platform.model import Model
 from ml_platform.orchestration.keys import candidates_name, model_key
 from ml_platform.orchestration.metadata import metadata_value
@@ -15,6 +16,7 @@ from ml_platform.orchestration.reconcile import (
     LOG_INDEX,
     Report,
     Target,
+    bounded,
     candidate_keys,
     reconcile_events,
     targets,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Reconciled", "pending", "reconcile_now", "reconcile_sensor"]
 
 ENTRIES_PER_TICK: Final = 2_000
+REPORTS_PER_TICK: Final = 50  # each is a write into Dagster's database, within the tick
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def pending(platform: Platform, instance: dg.DagsterInstance, models: Sequence[s
         approvers=_approvers(platform, entries),
     )
     next_index = entries[-1].index + 1 if entries else start
-    return Reconciled(tuple(_materialization(report) for report in reports), next_index)
+    chosen, next_index = bounded(reports, REPORTS_PER_TICK, next_index)
+    return Reconciled(tuple(_materialization(report) for report in chosen), next_index)
 
 
 def reconcile_now(platform: Platform, instance: dg.DagsterInstance, models: Iterable[Model], start: int = 0) -> int:
@@ -86,13 +90,24 @@ def reconcile_sensor(models: Sequence[Model], *, interval_seconds: int = 30) -> 
     def reconcile(
         context: dg.SensorEvaluationContext, ml_platform: PlatformResource
     ) -> dg.SensorResult | dg.SkipReason:
-        start = int(context.cursor or 0)
-        found = pending(ml_platform.open(), context.instance, names, start)
+        platform, start = ml_platform.open(), int(context.cursor or 0)
+        _enter_flips(platform, context)
+        found = pending(platform, context.instance, names, start)
         if found.next_index == start:
             return dg.SkipReason(f"The log has no entry {start} yet.")
         return dg.SensorResult(asset_events=list(found.events), cursor=str(found.next_index))
 
     return reconcile
+
+
+def _enter_flips(platform: Platform, context: dg.SensorEvaluationContext) -> None:
+    """Enters local rollbacks that were made while the registry was away; what the log refuses is told, every tick."""
+    from ml_platform import lifecycle
+
+    try:
+        lifecycle.enter_pending_flips(platform)
+    except PlatformError as error:
+        context.log.warning("A local rollback is not in the log: %s", error)
 
 
 def _add_partitions(instance: dg.DagsterInstance, model: str, keys: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ __all__ = ["RETRAIN_TAG", "drift_watch", "freshness_watch", "label_watch", "loop
 
 RETRAIN_TAG: Final = "ml/retrain"
 _TRIES: Final = 3  # of a run that fails before its step is written down; then a person looks
+_RETRIES: Final = {"dagster/max_retries": str(_TRIES - 1)}  # by Dagster itself, where the instance has run_retries on
 _ENDED: Final = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
@@ -147,7 +148,10 @@ def _drifting(platform: Platform, _: dg.DagsterInstance, model: Model, seen: Any
 
 
 def _window_run(job: str, keys: Sequence[dg.AssetKey], window: str, run_key: str) -> dg.RunRequest:
-    return dg.RunRequest(run_key=run_key, job_name=job, asset_selection=list(keys), partition_key=window)
+    # What was asked for is asked for once, so a run that dies must come back by itself.
+    return dg.RunRequest(
+        run_key=run_key, job_name=job, asset_selection=list(keys), partition_key=window, tags=dict(_RETRIES)
+    )
 
 
 def _pushing(platform: Platform, _: dg.DagsterInstance, model: Model, seen: Any) -> Wanted:
@@ -159,6 +163,7 @@ def _pushing(platform: Platform, _: dg.DagsterInstance, model: Model, seen: Any)
         run_key=f"push:{model.name}:{route.index}",
         job_name=jobs.PUSH,
         asset_selection=[model_key(model.name, "triton_repository")],
+        tags=dict(_RETRIES),
     )
     return Wanted((run,), seen=route.index)
 

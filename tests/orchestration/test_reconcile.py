@@ -10,6 +10,7 @@ from ml_platform.orchestration.reconcile import (
     EMPTY,
     Report,
     Target,
+    bounded,
     candidate_keys,
     reconcile_events,
     targets,
@@ -174,6 +175,21 @@ def test_ticks_that_die_between_report_and_cursor_report_nothing_twice_and_lose_
     for report in reconcile_events(log, {}, models=MODELS):
         once.report(report)
     assert board.events == once.events
+
+
+@settings(max_examples=100, deadline=None)
+@given(logs(), st.integers(1, 8))
+def test_bounded_ticks_report_all_in_order_and_never_half_an_entry(log: list[Entry], most: int) -> None:
+    everything = reconcile_events(log, {}, models=MODELS)
+    found: list[Report] = []
+    cursor = 0
+    while cursor < len(log):
+        reports, after = bounded(reconcile_events(log[cursor:], {}, models=MODELS), most, len(log))
+        assert cursor < after
+        assert len(reports) <= most + 1, "an entry reports two at most"
+        assert {one.index for one in reports}.isdisjoint(one.index for one in everything if one.index >= after)
+        found, cursor = [*found, *reports], after
+    assert found == everything
 
 
 @settings(max_examples=100, deadline=None)
