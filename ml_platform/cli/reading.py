@@ -147,6 +147,7 @@ def decisions(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many at most.")] = 20,
     keys: Annotated[bool, typer.Option("--keys", help="Tell whom each is about. That is personal data.")] = False,
+    shadows: Annotated[bool, typer.Option("--shadows", help="Also what shadows would have decided.")] = False,
 ) -> Answer:
     """List a model's recorded decisions, the newest first, so that one can be traced.
 
@@ -155,7 +156,9 @@ def decisions(
     """
     from ml_platform.lifecycle import list_decisions
 
-    found = list_decisions(session.platform(), model, partition=partition, decision=decision, limit=limit, keys=keys)
+    found = list_decisions(
+        session.platform(), model, partition=partition, decision=decision, limit=limit, keys=keys, shadows=shadows
+    )
     shown = found["decisions"]
     headers = ("prediction", "decided at", "by", "score", "decision", "flags", *(["about"] if keys else []))
     blocks: list[Block] = [
@@ -168,10 +171,11 @@ def decisions(
 def _decision(one: Mapping[str, Any]) -> tuple[str, ...]:
     superseded = "" if one["decision_of_record"] else " (not of record)"
     about = [value(one["entity"])] if "entity" in one else []
+    by = one["role"] if one["role"] == "shadow" else one["mode"]
     return (
         one["prediction_id"],
         moment(one["decided_at"]),
-        f"v{one['version']} {one['mode']}{'' if one['sealed'] else ', not sealed yet'}",
+        f"v{one['version']} {by}{'' if one['sealed'] else ', not sealed yet'}",
         number(one["score"], 4),
         f"{value(one['decision'])}{superseded}",
         value(one["flags"]),

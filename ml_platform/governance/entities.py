@@ -20,7 +20,7 @@ from ml_platform.serving.scoring import quarantine_index
 from ml_platform.serving.unsealed import UnsealedRecords
 from ml_platform.serving.wal import WAL_FOLDER
 
-__all__ = ["Subject", "decision_in_force", "find_decisions", "find_refusals", "subject_of"]
+__all__ = ["Subject", "decided_until", "find_decisions", "find_refusals", "subject_of"]
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,10 @@ def _unsealed(parts: Parts) -> UnsealedRecords:
     return UnsealedRecords(parts.root / WAL_FOLDER, KnownContracts(parts))
 
 
-def decision_in_force(found: Sequence[str], at: datetime | None) -> str | None:
-    """The last decision at a time (the last of all without one); None where there was none yet."""
+def decided_until(found: Sequence[str], at: datetime | None) -> list[str]:
+    """Of ids, oldest first, those that were decided by a time (all without one), the newest first."""
     until = datetime.max.replace(tzinfo=UTC) if at is None else utc(at)
-    before = [one for one in found if id_time(id_bytes(one)) <= until]
-    return before[-1] if before else None
+    return [one for one in reversed(found) if id_time(id_bytes(one)) <= until]
 
 
 def find_refusals(parts: Parts, model: str, keys: Mapping[str, object], at: datetime) -> list[dict[str, Any]]:

@@ -17,13 +17,13 @@ from ml_platform.governance.reading import column_values, readable
 from ml_platform.governance.stored import StoredTables
 from ml_platform.serving import BatchResult
 from ml_platform.serving.decided import decided_count
+from ml_platform.serving.record import SHADOW_ROLE
 from ml_platform.serving.tables import ENTITIES, SEGMENTS, personal_table, predictions_table, quarantine_table
 
 __all__ = ["check_decisions", "check_indexes", "check_partitions"]
 
 _COUNTED: Final = ("accepted", "declined", "flagged", "refused")
 _MOST_NAMED: Final = 20
-_SHADOW: Final = "shadow"
 
 
 def check_partitions(
@@ -179,7 +179,7 @@ def _of_record(headers: pa.Table) -> pa.Table:
     rows = list(zip(*(column_values(headers, name) for name in columns), strict=True))
     replaced = {supersedes for _, decides, _, supersedes in rows if decides}
     # Every arm decides; a shadow never does.
-    counts = [decides and role != _SHADOW and one not in replaced for one, decides, role, _ in rows]
+    counts = [decides and role != SHADOW_ROLE and one not in replaced for one, decides, role, _ in rows]
     return headers.filter(pa.array(counts, pa.bool_()))
 
 

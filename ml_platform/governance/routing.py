@@ -13,13 +13,13 @@ from ml_platform.governance.reading import optional_text
 from ml_platform.registry import Entry, Registry, State
 from ml_platform.registry.flip import open_flip
 from ml_platform.registry.route import open_route
+from ml_platform.serving.record import SHADOW_ROLE
 
 __all__ = ["route_section"]
 
 _KINDS: Final = frozenset({"route_applied", "route_flipped"})
 _read: WeakKeyDictionary[Registry, tuple[int, dict[str, int]]] = WeakKeyDictionary()
 _guard = Lock()
-SHADOW_ROLE: Final = "shadow"
 
 
 def route_section(parts: Parts, state: State, header: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -20,7 +20,7 @@ from ml_platform.governance.deciding import (
     prediction_section,
     recording_section,
 )
-from ml_platform.governance.entities import decision_in_force, find_decisions, find_refusals
+from ml_platform.governance.entities import decided_until, find_decisions, find_refusals
 from ml_platform.governance.lineage import VersionEvidence
 from ml_platform.governance.parts import Parts
 from ml_platform.governance.people import (
@@ -84,7 +84,10 @@ def trace(parts: Parts, prediction_id: str) -> Trace:
         NotFound: no such decision (the message says what is kept), or a document that it names is gone.
         Tampered: names what is not what was recorded, sealed or signed.
     """
-    found = _find(parts, prediction_id)
+    return _trace(parts, _find(parts, prediction_id))
+
+
+def _trace(parts: Parts, found: FoundRecord | UnsealedRecord) -> Trace:
     artifact, state = _artifact(parts, found), parts.registry.state()
     proof = _proof(parts, found, artifact)
     version = _deciding_version(state, found, artifact)
@@ -113,7 +116,9 @@ def trace(parts: Parts, prediction_id: str) -> Trace:
 
 
 def trace_entity(parts: Parts, model: str, keys: Mapping[str, object], at: datetime | None = None) -> Trace:
-    """The trace of the decision about an entity that was in force at a time (the last one, without a time).
+    """The trace of the decision of record about an entity that was in force at a time (the last one, without a time).
+
+    What a shadow would have decided is no decision: it is traced by its id.
 
     Args:
         parts: the root.
@@ -127,9 +132,9 @@ def trace_entity(parts: Parts, model: str, keys: Mapping[str, object], at: datet
         Tampered: as ``trace``.
     """
     known = find_decisions(parts, model, keys)
-    chosen = decision_in_force(known, at)
-    if chosen is not None:
-        return trace(parts, chosen)
+    newest_first = decided_until(known, at)
+    if newest_first:
+        return _trace(parts, _in_force(parts, newest_first))
     if known:
         raise NotFound(
             f"There was no decision yet; {len(known)} were made later.",
@@ -149,6 +154,13 @@ def trace_entity(parts: Parts, model: str, keys: Mapping[str, object], at: datet
         field="entity",
         next_step=f"Check the keys. {_kept(parts)} {_AT_REQUEST_TIME if at is None else _OTHER_TIME}",
     )
+
+
+def _in_force(parts: Parts, newest_first: Sequence[str]) -> FoundRecord | UnsealedRecord:
+    """The newest decision of record; where none is of record, the newest record."""
+    found = (_find(parts, one) for one in newest_first)
+    of_record = (one for one in found if one.header["decision_of_record"])
+    return next(of_record, None) or _find(parts, newest_first[0])
 
 
 def _find(parts: Parts, prediction_id: str) -> FoundRecord | UnsealedRecord:

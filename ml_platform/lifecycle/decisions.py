@@ -16,6 +16,7 @@ from ml_platform.core.rows import micros, utc
 from ml_platform.governance.contracts import KnownContracts
 from ml_platform.lifecycle.scoring import month_window
 from ml_platform.platform import Platform
+from ml_platform.serving.record import SHADOW_ROLE
 from ml_platform.serving.tables import SEGMENTS, personal_table, predictions_table
 from ml_platform.serving.unsealed import UnsealedRecord, UnsealedRecords
 from ml_platform.serving.wal import WAL_FOLDER
@@ -28,12 +29,13 @@ _KEY = "key_"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which decisions, and whether with the entity's keys."""
+    """Which decisions; whether with the entity's keys, and with what shadows would have decided."""
 
     model: str
     partition: str | None = None
     decision: str | None = None
     keys: bool = False
+    shadows: bool = False
 
     def where(self) -> ds.Expression | None:
         """The filter on ``predictions_personal``; None for all rows."""
@@ -56,6 +58,8 @@ class Wanted:
     def admits(self, record: UnsealedRecord) -> bool:
         """The same filter for a record that is in no table yet."""
         personal = record.personal
+        if record.header["role"] == SHADOW_ROLE and not self.shadows:
+            return False
         if self.partition is not None:
             window = month_window(self.partition)
             if not window.start <= utc(personal["request_time"]) < window.end:
@@ -90,7 +94,8 @@ def _stored(platform: Platform, wanted: Wanted) -> list[str]:
         return []
     matching = platform.lake.read(personal, columns=["prediction_id"], where=wanted.where()).column(0)
     sealed = ds.field("segment_id").isin(complete_segments(platform, wanted.model))
-    ids = platform.lake.read(headers, columns=["prediction_id"], where=sealed).column(0)
+    shown = sealed if wanted.shadows else sealed & (ds.field("role") != SHADOW_ROLE)
+    ids = platform.lake.read(headers, columns=["prediction_id"], where=shown).column(0)
     found = matching.filter(pc.is_in(matching, value_set=ids.combine_chunks()))
     return [str(one) for one in found.to_pylist()]
 

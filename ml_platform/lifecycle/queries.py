@@ -148,6 +148,7 @@ def list_decisions(
     decision: str | None = None,
     limit: int = 20,
     keys: bool = False,
+    shadows: bool = False,
 ) -> dict[str, Any]:
     """A model's decisions, the newest first: ids to trace, with time, version, score, decision and flags.
 
@@ -160,6 +161,7 @@ def list_decisions(
         decision: only these, such as ``declined``.
         limit: how many at most; ``found`` counts all.
         keys: whether the entity's keys are told: they are personal data.
+        shadows: whether what shadow versions would have decided is there too.
 
     Raises:
         NotFound: unknown model.
@@ -168,7 +170,7 @@ def list_decisions(
     from ml_platform.lifecycle.decisions import Wanted, read_decisions
 
     platform.registry.state().model(model)
-    return read_decisions(platform, Wanted(model, partition, decision, keys), limit)
+    return read_decisions(platform, Wanted(model, partition, decision, keys, shadows), limit)
 
 
 def read_clock(platform: Platform) -> dict[str, Any]:

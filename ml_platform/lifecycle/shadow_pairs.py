@@ -13,10 +13,10 @@ from ml_platform.governance.contracts import KnownContracts
 from ml_platform.lifecycle.shadow_cursor import COUNTS, ShadowCursor, cursor_path
 from ml_platform.platform import Platform
 from ml_platform.rollout.agreement import agreement
-from ml_platform.rollout.shadow import SHADOW_ROLE
 from ml_platform.serving.online_record import DECISION
 from ml_platform.serving.online_writers import writer_folders
 from ml_platform.serving.raw_decision import RawDecision
+from ml_platform.serving.record import SHADOW_ROLE
 from ml_platform.serving.tables import output_column, personal_table, predictions_table
 from ml_platform.serving.wal import WAL_FOLDER
 

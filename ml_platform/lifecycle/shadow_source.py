@@ -16,11 +16,10 @@ from ml_platform.core.rows import micros
 from ml_platform.governance.contracts import KnownContracts
 from ml_platform.lifecycle.decisions import complete_segments
 from ml_platform.platform import Platform
-from ml_platform.rollout.shadow import SHADOW_ROLE
 from ml_platform.serving.online_record import DECISION
 from ml_platform.serving.online_writers import writer_folders
 from ml_platform.serving.raw_decision import RawDecision
-from ml_platform.serving.record import Header, Section
+from ml_platform.serving.record import SHADOW_ROLE, Header, Section
 from ml_platform.serving.tables import header_from_row, personal_table, predictions_table, section_from_row
 from ml_platform.serving.wal import WAL_FOLDER, read_frames
 

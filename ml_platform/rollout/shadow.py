@@ -17,11 +17,10 @@ import pyarrow as pa
 from ml_platform.core.contract import Contract, ResolvedField
 from ml_platform.core.rows import FieldType
 from ml_platform.serving.building import Decided
-from ml_platform.serving.record import Header, Section
+from ml_platform.serving.record import SHADOW_ROLE, Header, Section
 
-__all__ = ["SHADOW_ROLE", "Seen", "not_held", "see", "shadow_header", "shadow_section"]
+__all__ = ["Seen", "not_held", "see", "shadow_header", "shadow_section"]
 
-SHADOW_ROLE: Final = "shadow"
 _ALL: Final = ("input", "derived", "stored")
 
 

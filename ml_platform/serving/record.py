@@ -21,6 +21,7 @@ __all__ = [
     "LEAF_TAG",
     "PERSONAL_TAG",
     "SECTION_FORMAT",
+    "SHADOW_ROLE",
     "SUBJECT_ROLE",
     "Header",
     "Section",
@@ -35,6 +36,8 @@ PERSONAL_TAG: Final = "ml-platform/personal/1"
 LEAF_TAG: Final = "ml-platform/leaf/1"
 INDEX_TAG: Final = "ml-platform/index/1"
 SUBJECT_ROLE: Final = "subject"
+SHADOW_ROLE: Final = "shadow"
+"""The role of a header whose version only scored along; other roles are the arm that decided."""
 
 Fields = list[tuple[FieldType, object]]
 

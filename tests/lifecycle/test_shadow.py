@@ -16,6 +16,7 @@ import pytest
 
 from ml_platform import Platform, at_least, category, lifecycle, number
 from ml_platform.core.errors import Conflict, DataError, NotFound, Tampered
+from ml_platform.governance import trace, trace_entity
 from ml_platform.lifecycle import shadow
 from ml_platform.lifecycle.shadow import shadow_follow, shadow_once
 from ml_platform.lifecycle.shadow_cursor import ShadowCursor, cursor_path, shadow_lock
@@ -105,6 +106,20 @@ def test_the_shadow_scores_as_the_version_does_and_its_records_decide_nothing(pl
         assert row["output_score"] == expected.outputs[0]
         assert (row["decision"], row["reasons"]) == (expected.decision, [])
         assert row["number_weight"] == expected.features[0][1] or row["category_depot"] == expected.features[0][1]
+
+
+def test_a_shadow_is_never_the_answer_for_an_entity_nor_among_its_decisions(platform: Platform, log: Log) -> None:
+    (made,) = texts(decided(platform, log, 1))
+    shadow_once(platform, NAME)
+    for _ in ("logged", "sealed"):
+        assert trace_entity(platform, NAME, {"parcel_id": 100_000}).prediction_id == made
+        assert [one["prediction_id"] for one in lifecycle.list_decisions(platform, NAME)["decisions"]] == [made]
+        both = lifecycle.list_decisions(platform, NAME, shadows=True)
+        assert both["found"] == 2
+        assert sorted(one["role"] for one in both["decisions"]) == ["primary", "shadow"]
+        (beside,) = [one["prediction_id"] for one in both["decisions"] if one["role"] == "shadow"]
+        assert trace(platform, beside).to_json()["prediction"]["pair_of"] == made
+        lifecycle.seal_once(platform)
 
 
 def test_the_report_tells_how_far_the_two_agree(platform: Platform, log: Log) -> None:
