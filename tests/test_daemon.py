@@ -200,12 +200,14 @@ def test_the_log_holds_each_step_once(story: Story) -> None:
 
 def test_each_run_was_asked_for_once_though_the_daemon_was_killed(story: Story) -> None:
     runs = story.dagster.runs()
-    keys = Counter(one["tags"]["dagster/run_key"] for one in runs if "dagster/run_key" in one["tags"])
-    assert [one for one in runs if keys.get(one["tags"].get("dagster/run_key", ""), 0) > 1] == []
+    asked = [one for one in runs if "dagster/parent_run_id" not in one["tags"]]  # the others are Dagster's own retries
+    keys = Counter(one["tags"]["dagster/run_key"] for one in asked if "dagster/run_key" in one["tags"])
+    assert [key for key, count in keys.items() if count > 1] == []
     jobs = Counter(one["jobName"] for one in runs)
     for job in ("start_retrain", f"{NAME}_train", "finish_retrain", "decide_retrain"):
         assert jobs[job] == 1, jobs
-    assert {one["status"] for one in runs} == {"SUCCESS"}
+    last = {one["tags"].get("dagster/run_key", one["runId"]): one["status"] for one in runs}
+    assert set(last.values()) == {"SUCCESS"}
     (training,) = story.dagster.runs(f"{NAME}_train")
     assert training["runId"] == story.in_flight
 

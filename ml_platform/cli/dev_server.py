@@ -23,7 +23,8 @@ __all__ = ["Server", "environment"]
 _POLL_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 15.0
 _START_SECONDS: Final = 120.0
-_TELEMETRY: Final = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+# What a sensor has asked for it does not ask for again: a run that dies is tried again by Dagster.
+_INSTANCE: Final = "telemetry:\n  enabled: false\nnux:\n  enabled: false\nrun_retries:\n  enabled: true\n"
 
 
 def environment(settings_file: Path, folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -95,7 +96,7 @@ class Server:
         home = self.settings_file.parent / "dagster"
         home.mkdir(exist_ok=True)
         if not (home / "dagster.yaml").exists():
-            (home / "dagster.yaml").write_text(_TELEMETRY)
+            (home / "dagster.yaml").write_text(_INSTANCE)
         command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(self.folder / "workspace.yaml")]
         command += ["--host", self.host, "--port", str(self.port)]
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments

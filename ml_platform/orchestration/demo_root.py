@@ -37,6 +37,7 @@ _ACCEPTED: Final = {
     "not_evaluated": "There is no data on this attribute here; the settings say why. Accepted for this replay only.",
 }
 _LAUNCHER: Final = "service"
+_INSTANCE: Final = b"telemetry:\n  enabled: false\nnux:\n  enabled: false\nrun_retries:\n  enabled: true\n"
 # The runs' logs are in the instance (`mlp dev` shows them); the terminal gets a line a step.
 _QUIET: Final[Mapping[str, Any]] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -80,7 +81,7 @@ class DemoRoot:
             ).registry.close()
         home = path / "dagster"
         if not (home / "dagster.yaml").exists():
-            write_atomically(home / "dagster.yaml", b"telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
+            write_atomically(home / "dagster.yaml", _INSTANCE)
         os.environ["DAGSTER_HOME"] = str(home)
         resource = PlatformResource(root=str(path), code=str(folder))
         return cls(path, folder, models, resource, dg.DagsterInstance.get(), definitions(models, resource))

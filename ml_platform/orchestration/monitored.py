@@ -84,7 +84,8 @@ def _drift_report(model: Model) -> dg.AssetsDefinition:
         judged = [] if made.drift is None else [one for version in made.drift.versions for one in version.judgements]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(NOTHING if made.drift is None else made.drift.digest),
-            metadata={**manifest(made), **_psi_facts(made.drift), **drift_pictures(made.drift, model)},
+            # In the order in which a person reads it: the finding, its pictures, then everything.
+            metadata={**_finding(made), **_drift_shown(made.drift, model), **manifest(made)},
             check_results=severity_results(spec.key, DRIFT_RULES, judged),
         )
 
@@ -107,7 +108,7 @@ def _performance_report(model: Model, sources: SourceKeys) -> dg.AssetsDefinitio
         judged = [one for version in made.versions for one in version.judgements]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(made.digest if made.versions else NOTHING),
-            metadata={**manifest(made), **performance_pictures(made)},
+            metadata={**performance_pictures(made), **manifest(made)},
             check_results=severity_results(spec.key, PERFORMANCE_RULES, judged),
         )
 
@@ -147,7 +148,30 @@ def _result(key: dg.AssetKey, rule: str, judged: list[Judgement]) -> dg.AssetChe
     )
 
 
-def _psi_facts(drift: "lifecycle.DriftResult | None") -> Metadata:
-    """The largest PSI of each version as a number, so that Dagster plots it over windows."""
+def _finding(made: "lifecycle.Monitored") -> Metadata:
+    """What a person wants to know of a window, in four lines."""
+    versions = () if made.drift is None else made.drift.versions
+    firing = [one for version in versions for one in version.judgements if one.holds]
+    by_rule = {rule: sorted({one.subject or "the whole" for one in firing if one.rule == rule}) for rule in DRIFT_RULES}
+    said = "; ".join(f"{SEVERITY[rule]} {rule}: {', '.join(names)}" for rule, names in by_rule.items() if names)
+    watched, asked = made.watched, "; ".join(_asked(one) for one in made.asked)
+    facts: dict[str, Any] = {
+        "finding": said or ("Nothing to raise." if versions else "Nothing was decided in this window."),
+        "alerts_raised": len(watched.raised),
+        "alerts_closed": len(watched.closed),
+        "alerts_open": len(watched.open),
+        "asked_for": asked or "Nothing new.",
+    }
+    return {f"ml/{name}": metadata_value(value) for name, value in facts.items()}
+
+
+def _asked(one: "lifecycle.RetrainAsked") -> str:
+    when = "" if one.useful_from is None else f", useful from {one.useful_from[:10]}"
+    return f"{one.outcome} {one.request or one.why}{when}"
+
+
+def _drift_shown(drift: "lifecycle.DriftResult | None", model: Model) -> Metadata:
+    """Pictures, and the largest PSI of each version as a number, so that Dagster plots it over windows."""
     versions = () if drift is None else drift.versions
-    return {f"ml/largest_psi_v{one.version}": metadata_value(max(one.psi.values())) for one in versions if one.psi}
+    largest = {f"ml/largest_psi_v{one.version}": metadata_value(max(one.psi.values())) for one in versions if one.psi}
+    return {**drift_pictures(drift, model), **largest}

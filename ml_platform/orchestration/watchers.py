@@ -26,6 +26,7 @@ __all__ = ["RETRAIN_TAG", "drift_watch", "freshness_watch", "label_watch", "loop
 
 RETRAIN_TAG: Final = "ml/retrain"
 _TRIES: Final = 3  # of a run that fails before its step is written down; then a person looks
+_CATCH_UP: Final = 3  # windows that one tick asks for: Dagster writes each run within the tick, the next tick goes on
 _RETRIES: Final = {"dagster/max_retries": str(_TRIES - 1)}  # by Dagster itself, where the instance has run_retries on
 _ENDED: Final = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
@@ -139,7 +140,7 @@ def _drifting(platform: Platform, _: dg.DagsterInstance, model: Model, seen: Any
     if version is None:
         return Wanted()
     window, watched = seen or (None, None)
-    due = lifecycle.finished_windows(platform, window, platform.clock.now())
+    due = lifecycle.finished_windows(platform, window, platform.clock.now())[:_CATCH_UP]
     if watched == version and due == [window]:
         return Wanted()
     keys = [model_key(model.name, noun) for noun in ("data_profile", "drift_report")]

@@ -6,6 +6,7 @@ tests/test_daemon.py.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -86,6 +87,9 @@ def test_a_finished_window_is_profiled_judged_and_shown(watched: Watcher) -> Non
     (report,) = world.shown("small", "drift_report", partition="2010-05")
     assert "data:image/png;base64," in report.metadata["ml/plot_psi_v1"].value
     assert report.metadata["ml/largest_psi_v1"].value > 0.2
+    assert "P2 new_category: term" in report.metadata["ml/finding"].value
+    assert report.metadata["ml/alerts_raised"].value == len(report.metadata["ml/alerts"].value["raised"]) > 0
+    assert report.metadata["ml/asked_for"].value.startswith("requested retrain-1-")
     found = {one.check_name: one for one in watched.results[0].get_asset_check_evaluations()}
     assert not found["new_category"].passed
     assert found["new_category"].severity == dg.AssetCheckSeverity.WARN
@@ -107,7 +111,17 @@ def test_decisions_that_arrive_later_are_watched_again(watched: Watcher) -> None
     assert asked.tick() == []
     seen = watched.cursor.replace('"2010-05"', '"2010-03"')
     late = Watcher(watched.world, "drift_watch", cursor=seen)
-    assert [run.partition_key for run in late.tick()] == ["2010-03", "2010-04", "2010-05"]
+    runs = late.tick()
+    assert [run.partition_key for run in runs] == ["2010-03", "2010-04", "2010-05"]
+    assert json.loads(str(late.cursor))["small"][0] == "2010-05"
+    assert {run.tags["dagster/max_retries"] for run in runs} == {"2"}, "asked for once, so Dagster tries again itself"
+
+
+def test_many_windows_are_caught_up_with_a_few_a_tick(watched: Watcher) -> None:
+    seen = watched.cursor.replace('"2010-05"', '"2009-11"')
+    late = Watcher(watched.world, "drift_watch", cursor=seen)
+    ticks = [[run.partition_key for run in late.tick()] for _ in range(4)]
+    assert ticks == [["2009-11", "2009-12", "2010-01"], ["2010-02", "2010-03"], ["2010-04", "2010-05"], []]
 
 
 def test_a_route_is_pushed_and_shown_even_where_no_server_runs(decided) -> None:
