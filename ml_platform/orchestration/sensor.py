@@ -48,6 +48,9 @@ def pending(platform: Platform, instance: dg.DagsterInstance, models: Sequence[s
     changes nothing.
     """
     entries = list(platform.registry.entries(start, start + ENTRIES_PER_TICK))
+    end = entries[-1].index + 1 if entries else start
+    _, next_index = bounded(reconcile_events(entries, {}, models=models), REPORTS_PER_TICK, end)
+    entries = [entry for entry in entries if entry.index < next_index]
     for model, keys in candidate_keys(entries, models).items():
         _add_partitions(instance, model, keys)
     reports = reconcile_events(
@@ -56,9 +59,7 @@ def pending(platform: Platform, instance: dg.DagsterInstance, models: Sequence[s
         models=models,
         approvers=_approvers(platform, entries),
     )
-    next_index = entries[-1].index + 1 if entries else start
-    chosen, next_index = bounded(reports, REPORTS_PER_TICK, next_index)
-    return Reconciled(tuple(_materialization(report) for report in chosen), next_index)
+    return Reconciled(tuple(_materialization(report) for report in reports), next_index)
 
 
 def reconcile_now(platform: Platform, instance: dg.DagsterInstance, models: Iterable[Model], start: int = 0) -> int:
