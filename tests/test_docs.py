@@ -341,8 +341,8 @@ def test_a_shown_line_that_was_not_printed_is_noticed() -> None:
     assert not is_shown(printed, "declined")
 
 
-OF_THE_DEMO = re.compile(r"Approval of |reason  |stage now  ")
-"""What only the demo's officers wrote, or its second version changed."""
+OF_THE_DEMO = re.compile(r"Approval of |reason  |stage now  |partition  |left out there  ")
+"""What only the demo's officers wrote, its second version changed, or its online decisions left to the batch."""
 
 
 @pytest.fixture(scope="module")

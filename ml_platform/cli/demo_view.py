@@ -13,7 +13,7 @@ __all__ = ["demo_blocks"]
 
 
 def demo_blocks(found: Mapping[str, Any]) -> list[Block]:
-    """Versions, refused candidates, decisions by month, the trace of a declined loan, the audit log."""
+    """Versions, refused candidates, decisions by month, the loop, the trace of a declined loan, the audit log."""
     predictions, audit = found["predictions"], found["audit"]
     total = ", ".join(f"{count(predictions[name])} {name}" for name in ("online", "batch", "flagged", "refused"))
     return [
@@ -28,6 +28,8 @@ def demo_blocks(found: Mapping[str, Any]) -> list[Block]:
         *_months(predictions.get("months", ())),
         *_loop(found),
         *trace_blocks(found["trace"]),
+        Section("A loan that was declined online"),
+        Line(f"`mlp trace {found['trace_online']['prediction']['id']} --root {found['root']}` shows it the same way."),
         Section("Audit log"),
         Fields([(name, value(shown)) for name, shown in audit.items() if shown != []]),
         Line(f"Done in {number(float(found['seconds']), 1)} s. `mlp dev --root {found['root']}` shows it in Dagster."),

@@ -176,7 +176,11 @@ def show(session: Session, alert: _Alert) -> Answer:
     from ml_platform.lifecycle import show_alert
 
     document = show_alert(session.platform(), alert)
-    about = [(name.replace("_", " "), value(document[name])) for name in document if name != "judgement"]
+    about = [
+        (name.replace("_", " "), moment(found) if name.endswith("_at") else value(found))
+        for name, found in document.items()
+        if name != "judgement"
+    ]
     numbers = [
         (name.replace("_", " "), value(found)) for name, found in document["judgement"].get("numbers", {}).items()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ml_platform.cli.blocks import Block, Fields, Line, Section, Table
+from ml_platform.cli.text import moment
 
 __all__ = ["route_blocks"]
 
@@ -22,10 +23,10 @@ def route_blocks(document: dict[str, Any]) -> list[Block]:
             [
                 ("epoch", str(route["epoch"])),
                 ("digest", route["digest"]),
-                ("issued", route["issued_at"]),
+                ("issued", moment(route["issued_at"])),
                 ("rests on", f"entry {route['log_index']}"),
                 ("applied by", registry.get("actor") or "not known here"),
-                ("rollbacks", allowed),
+                ("may roll back to", allowed),
             ]
         ),
     ]
@@ -37,7 +38,7 @@ def route_blocks(document: dict[str, Any]) -> list[Block]:
                 [
                     ("to version", str(flip["target"])),
                     ("by", flip["principal"]),
-                    ("at", flip["issued_at"]),
+                    ("at", moment(flip["issued_at"])),
                     ("why", flip["reason"] or flip["reason_digest"]),
                     ("entered", entered),
                 ]

@@ -247,8 +247,8 @@ def route(session: Session, model: ModelArgument) -> Answer:
 def _moved(made: Transitioned) -> Answer:
     if made.pending is not None:
         text = f"{made.model} version {made.version} answers all requests here, by a local rollback."
-        later = f"The registry does not have it yet ({made.pending}) The next command that writes enters it."
-        return Answer(made.to_json(), [Line(text), Line(later)])
+        later = "The registry does not have it yet; the next command that writes enters it."
+        return Answer(made.to_json(), [Line(text), Line(later), Line(f"Why not: {made.pending}")])
     archived = "" if made.archived is None else f"; version {made.archived} is archived"
     text = f"{made.model} version {made.version}: {made.source} → {made.to}{archived} (entry {made.log_index})."
     return Answer(made.to_json(), [Line(text)])

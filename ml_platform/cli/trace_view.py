@@ -221,5 +221,5 @@ def _later(later: Sequence[Document]) -> list[Block]:
 
 def _proofs(proofs: Document) -> list[Block]:
     rows = [(step, "checked" if proofs[step]["checked"] else "not yet", proofs[step]["says"]) for step in _PROOF_STEPS]
-    leaf = [("leaf", short(str(proofs["leaf"]["hash"]), 64)), ("segment", proofs["segment"]["id"])]
+    leaf = [("leaf", short(str(proofs["leaf"]["hash"]), 64)), ("segment", proofs["segment"]["id"] or NONE)]
     return [Section(f"Proofs: {proofs['status']}"), Fields(leaf), Table(("step", "state", "what was shown"), rows)]

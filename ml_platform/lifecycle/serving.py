@@ -177,9 +177,17 @@ def predict(root: Path, model: str, values: Mapping[str, Any]) -> dict[str, Any]
             else:
                 tensors[field_name] = _tensor(field_name, kinds[field_name], value)
         answer = client.infer(name, tensors)
-    document = {key: value[0].tolist() for key, value in answer.items()}
+    document = {key: _plain(value[0]) for key, value in answer.items()}
     reasons = [reason for reason in document.pop("reason_codes", []) if reason]
     return {key: value[0] for key, value in document.items()} | {"reason_codes": reasons}
+
+
+def _plain(values: npt.NDArray[Any]) -> list[Any]:
+    """Values as JSON has them; a float32 as the shortest decimal that stands for it alone, as a trace shows it."""
+    return [
+        float(str(one)) if isinstance(one, np.float32) else one.item() if isinstance(one, np.generic) else one
+        for one in values
+    ]
 
 
 def _tensor(name: str, datatype: str, value: Any) -> npt.NDArray[Any]:

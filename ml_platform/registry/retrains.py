@@ -47,7 +47,7 @@ def check_retrain_decided(state: State, entry: Entry, _: Judging) -> None:
         raise Conflict(
             "The request was decided about before, or its training has started.",
             field="request",
-            next_step="`mlp retrain` shows how far it is.",
+            next_step="`mlp retrain list MODEL` shows how far it is.",
         )
 
 
@@ -100,7 +100,7 @@ def check_retrain_finished(state: State, entry: Entry, _: Judging) -> None:
 def _under_way(state: State, entry: Entry) -> RetrainState:
     found = state.model(str(entry.model)).retrains.get(entry.body["request"])
     if found is None:
-        raise NotFound("There is no such request.", field="request", next_step="`mlp retrain` lists them.")
+        raise NotFound("There is no such request.", field="request", next_step="`mlp retrain list MODEL` shows them.")
     if not found.open:
         raise Conflict("The request is closed.", field="request", next_step="Make a new one.")
     return found

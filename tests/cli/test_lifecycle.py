@@ -272,11 +272,25 @@ def test_the_demo_shows_versions_refusals_months_and_the_trace(live: Shop, decli
         ],
         "refused_candidates": [{"name": "by_state", "refused": "at its gates", "reason": "The ratio is too low."}],
         "predictions": {
+            "online": 5,
             "batch": 10,
             **counts,
             "months": [{"month": "2010-05", "version": 1, **counts, "psi_term": 1.28}],
         },
+        "drift": {"term": {"psi": 3.4, "window": "2011-05", "severity": "P2"}},
+        "retrain": {
+            "request": "retrain-1-ab",
+            "useful_from": "2011-06-01T00:00:00.000000Z",
+            "requested_by": "service",
+            "decided_by": "officer_1",
+            "run": "20110701T000000Z_0f3a",
+            "version": 2,
+        },
+        "shadow": {"pairs": 1_234, "disagreement": interval},
+        "rollback_ms": 2.81,
+        "failed_requests": 0,
         "trace": live.must("trace", declined[0]),
+        "trace_online": {"prediction": {"id": "0130e2fe-b000-7229-86de-170d23acc3dd"}},
         "audit": {"entries": 9, "root": "sha256:b", "verified": True},
         "seconds": 12.3,
     }
@@ -286,7 +300,13 @@ def test_the_demo_shows_versions_refusals_months_and_the_trace(live: Shop, decli
         "5,674",
         "The ratio is too low.",
         "1.280",
+        "5 online, 10 batch",
+        "term     3.400  2011-05  P2",
+        "retrain-1-ab, useful from 2011-06-01",
+        "1,234 pairs",
+        "2.8 ms",
         "Proofs: proven",
+        "mlp trace 0130e2fe-b000-7229-86de-170d23acc3dd --root r",
         "12.3 s",
         "verified  yes",
     ):
@@ -299,7 +319,7 @@ def test_the_route_is_shown_with_and_without_the_registry(live: Shop) -> None:
     assert (shown["flip"], shown["ignored"], shown["registry"]["flip_entered"]) == (None, None, None)
     text = live.mlp("route", "small").out
     assert "primary  1        100 %" in text
-    assert f"applied by  {shown['registry']['actor']}" in text
+    assert f"applied by        {shown['registry']['actor']}" in text
     database = live.root / "registry.sqlite"
     aside = database.rename(live.root / "aside.sqlite")
     try:

@@ -17,6 +17,7 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 _GRPC_PREFIX: Final = "triton-grpc-protocol-"
 _AWAY: Final = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 _BROKEN: Final = {"INTERNAL", "UNKNOWN"}  # of a request: no fault of the client's
+_NEXT: Final = " Next: "
 _DATATYPES: Final = {
     "float32": "FP32",
     "float64": "FP64",
@@ -123,14 +124,15 @@ class TritonClient:
         try:
             result = self._client.infer(name, inputs, parameters=dict(parameters or {}), client_timeout=self._timeout)
         except Exception as error:
-            raise self._error(error, "The request was not answered", refused=ContractViolation) from error
+            raise self._error(error, "The request is refused", refused=ContractViolation) from error
         return {item.name: _plain(result.as_numpy(item.name)) for item in result.get_response().outputs}
 
     def _error(self, error: Exception, what: str, *, refused: type[PlatformError] = ValidationFailed) -> PlatformError:
         status = str(getattr(error, "status", lambda: None)() or "").removeprefix("StatusCode.")
         if not status or status in _AWAY or (refused is ContractViolation and status in _BROKEN):
             return _unavailable(_message(error) if status == "UNAVAILABLE" else None)
-        return refused(f"{what}: {_message(error)}", next_step="Mend what it names; nothing was changed.")
+        said, _, next_step = _message(error).partition(_NEXT)
+        return refused(f"{what}: {said}", next_step=next_step or "Mend what it names.")
 
 
 def _message(error: Exception) -> str:
