@@ -8,8 +8,9 @@ with a request is said by field, rule and kind of value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from struct import Struct
 from typing import Any, Final
 
@@ -83,12 +84,14 @@ class RequestReader:
             _Tensor(item.name, _DTYPES[item.type], None if item.kind == "category" else NULL, nullable=True)
             for item in contract.inputs
         ]
-        self._plan = [(tensor.name, tensor.dtype) for tensor in (*self._keys, *self._inputs)]
+        every = (*self._keys, *self._inputs)
+        self._dtypes = [tensor.dtype for tensor in every]
+        self._take = _taker([tensor.name for tensor in every])
         self._nulls = [
             (len(self._keys) + place, tensor.name + NULL_SUFFIX, tensor.null)
             for place, tensor in enumerate(self._inputs)
         ]
-        names = {name for name, _ in self._plan} | {name for _, name, _ in self._nulls} | {contract.time}
+        names = {tensor.name for tensor in every} | {name for _, name, _ in self._nulls} | {contract.time}
         self._known = frozenset(names) | also
 
     def read(self, request: Request, decided_at_us: int | None) -> Gathered | Refused:
@@ -124,14 +127,11 @@ class RequestReader:
 
     def _one_row(self, request: Request) -> list[Any] | None:
         """Keys, inputs and T of a request with one row and nothing unusual; None: look closer."""
-        values: list[Any] = []
-        add = values.append
         try:
-            for name, dtype in self._plan:
-                array = request[name]
-                if array.dtype is not dtype:
-                    return None
-                add(array.item())
+            arrays = self._take(request)
+            if [array.dtype for array in arrays] != self._dtypes:
+                return None
+            values: list[Any] = [array.item() for array in arrays]
             more = len(request) - len(values)
             time = request.get(self._time.name) if more else None
             if time is None:
@@ -146,7 +146,7 @@ class RequestReader:
             return None
         if more and not request.keys() <= self._known:
             return None
-        add(t_us)
+        values.append(t_us)
         return values
 
     def _one_null(self, request: Request, values: list[Any]) -> int:
@@ -217,6 +217,13 @@ class RequestReader:
             except (KeyError, ValueError, _Faulty):
                 pieces.append(_NULL)
         return b"".join(pieces)
+
+
+def _taker(names: Sequence[str]) -> Callable[[Request], Sequence[Any]]:
+    """Gets the tensors of these names from a request; raises ``KeyError`` where one is missing."""
+    if len(names) == 1:
+        return lambda request: (request[names[0]],)
+    return itemgetter(*names)
 
 
 def _key_dtype(name: str, kind: str) -> np.dtype[Any]:
