@@ -68,7 +68,7 @@ def test_a_model_of_functions_goes_the_whole_way():
     pytest.importorskip("onnx", reason="onnx is not installed (extra: lightgbm)")
     data = cases.data()
     fitted = fit(CONSTANT, data, None, RunContext(0))
-    assert set(fitted.artifact.parts) == {"model.native", "model.onnx", "contract.json"}
+    assert set(fitted.artifact.parts) == {"model.native", "model.onnx", "contract.json", "golden.json"}
     scores = OnnxModel(fitted.artifact.part("model.onnx")).scores(data.matrix)
     native = CONSTANT.predict(fitted.artifact.part("model.native"), data.matrix)
     assert np.abs(scores - native).max() < 1e-6
