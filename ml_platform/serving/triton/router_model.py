@@ -20,11 +20,12 @@ from ml_platform.serving.declaration import Serving
 from ml_platform.serving.router import Router
 from ml_platform.serving.router_answers import Answer, Rejection
 from ml_platform.serving.triton.boot import CAPABILITY_PARAMETER, CAPABILITY_VARIABLE
-from ml_platform.serving.triton.repository import MATRIX, REASONS, version_model_name
+from ml_platform.serving.triton.repository import MATRIX, version_model_name
 from ml_platform.serving.triton.router_metrics_export import MetricsExport
+from ml_platform.serving.triton.router_tensors import AnswerTensors
 from ml_platform.serving.triton.version_model import config_parameters
 
-__all__ = ["TritonPythonModel", "texts"]
+__all__ = ["TritonPythonModel"]
 
 
 class TritonPythonModel:
@@ -37,50 +38,35 @@ class TritonPythonModel:
         self._pb = pb
         parameters = config_parameters(args)
         serving = Serving.from_json(json.loads(parameters["serving"]))
-        self._outputs = json.loads(parameters["outputs"])
-        remote = _VersionModels(pb, parameters["model"], self._outputs[0]) if serving.executor == "triton" else None
+        outputs = json.loads(parameters["outputs"])
+        self._tensors = AnswerTensors(pb, outputs)
+        remote = _VersionModels(pb, parameters["model"], outputs[0]) if serving.executor == "triton" else None
         self._router = Router.open(load_settings(settings_path(None)), parameters["model"], executor=remote)
         self._metrics = MetricsExport(pb, args["model_name"])
         self._metrics.update(self._router.metrics, now=True)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Decides a batch: one response a request, in order."""
+        """Decides a batch: one response a request, in order, with the outputs that it asks for."""
         given = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
-        answers = [self._response(answer) for answer in self._router.handle(given)]
+        answers = [
+            self._response(answer, request)
+            for answer, request in zip(self._router.handle(given), requests, strict=True)
+        ]
         self._metrics.update(self._router.metrics)
         return answers
 
     def finalize(self) -> None:
         """Closes the log: the sealer then needs no adoption."""
         self._metrics.update(self._router.metrics, now=True)
+        self._tensors.forget()
         self._router.close()
 
-    def _response(self, answer: Answer | Rejection) -> Any:
+    def _response(self, answer: Answer | Rejection, request: Any) -> Any:
         pb = self._pb
         if isinstance(answer, Rejection):
             code = pb.TritonError.UNAVAILABLE if answer.unavailable else pb.TritonError.INVALID_ARG
             return pb.InferenceResponse(error=pb.TritonError(answer.text, code))
-        rows = len(answer.versions)
-        tensors = [pb.Tensor(name, answer.outputs[name]) for name in self._outputs]
-        tensors += [
-            pb.Tensor("decision", texts([decision or "" for decision in answer.decisions], 1)),
-            pb.Tensor("version", np.array(answer.versions, np.int64).reshape(rows, 1)),
-            pb.Tensor("prediction_id", texts(answer.prediction_ids, 1)),
-            pb.Tensor("reason_codes", texts([one for codes in answer.reasons for one in _padded(codes)], REASONS)),
-            pb.Tensor("epoch", np.full((rows, 1), answer.epoch, np.int64)),
-        ]
-        return pb.InferenceResponse(tensors)
-
-
-def texts(values: Sequence[str], width: int) -> npt.NDArray[np.object_]:
-    """Texts as Triton takes them: bytes in an array of objects [n, width]."""
-    array = np.empty(len(values), np.object_)
-    array[:] = [value.encode() for value in values]
-    return array.reshape(-1, width)
-
-
-def _padded(codes: Sequence[str]) -> list[str]:
-    return [*codes[:REASONS], *[""] * (REASONS - len(codes))]
+        return pb.InferenceResponse(self._tensors.of(answer, request.requested_output_names()))
 
 
 class _VersionModels:

@@ -449,3 +449,44 @@ def test_one_question_by_hand(router: RunningRouter):
             predict(router.root.folder, MODEL, values | changes)
         assert error.value.field == field
         assert "a lot" not in str(error.value)
+
+
+def test_a_client_gets_the_outputs_it_asks_for_and_no_others(router: RunningRouter):
+    loan = loans(1, seed=9)[0]
+    whole = router.ask(request(**loan))
+    before = len(router.root.decisions())
+    for wanted in (["score"], ["prediction_id", "decision"], ["epoch", "reason_codes", "version"]):
+        found = ask_for(router, loan, wanted)
+        assert set(found) == set(wanted)
+        for name in set(wanted) - {"prediction_id"}:
+            assert found[name] == whole[name].reshape(-1).tolist()
+    assert len(router.root.decisions()) == before + 3  # recorded in full, whatever is asked for
+    assert all(one.section.reasons is not None for one in router.root.decisions())
+
+
+def test_answers_that_share_tensors_stay_right_in_any_company(router: RunningRouter):
+    rows = loans(150, seed=11)
+    wanted = ["version", "decision", "reason_codes", "epoch"]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda loan: ask_for(router, loan, wanted), rows * 4))
+    _, decisions, reasons = reference(router, rows)
+    assert [answer["decision"] for answer in answers] == [[one] for one in decisions * 4]
+    assert [tuple(filter(None, answer["reason_codes"])) for answer in answers] == [tuple(one) for one in reasons * 4]
+    assert {(*answer["version"], *answer["epoch"]) for answer in answers} == {(1, 1)}
+
+
+def ask_for(router: RunningRouter, loan: dict[str, Any], wanted: list[str]) -> dict[str, list[Any]]:
+    """Some outputs, by JSON."""
+    kinds = {"float64": "FP64", "int64": "INT64", "object": "BYTES"}
+    inputs = [
+        {"name": name, "datatype": kinds[one.dtype.name], "shape": list(one.shape), "data": one.reshape(-1).tolist()}
+        for name, one in request(**loan).items()
+    ]
+    body = json.dumps({"inputs": inputs, "outputs": [{"name": name} for name in wanted]})
+    connection = http.client.HTTPConnection("127.0.0.1", router.server.boot.http_port, timeout=20)
+    try:
+        connection.request("POST", f"/v2/models/{MODEL}/infer", body)
+        answered = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return {one["name"]: one["data"] for one in answered["outputs"]}
