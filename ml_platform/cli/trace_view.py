@@ -50,6 +50,9 @@ def _decision(prediction: Document, batch: Document | None) -> list[Block]:
         ("decision of record", yes(prediction["decision_of_record"])),
         ("flags", value(prediction["flags"])),
     ]
+    beside = prediction["pair_of"]
+    if beside is not None:
+        fields.insert(1, ("beside", f"{beside}, the decision that was made"))
     if batch is not None:
         counts = ", ".join(f"{count(batch[name])} {name}" for name in ("accepted", "declined", "flagged", "refused"))
         fields.append(("partition", f"{batch['partition']}, revision {batch['revision']}: {counts}"))
@@ -64,7 +67,7 @@ def _decision(prediction: Document, batch: Document | None) -> list[Block]:
         Section("Decision"),
         Fields(fields),
         Section("Reason codes"),
-        *(reasons or [Line("none: only adverse decisions have them")]),
+        *(reasons or [Line(f"none: {'a shadow declines nobody' if beside else 'only adverse decisions have them'}")]),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from ml_platform.serving.triton.supervisor import Supervisor, Wanted
 from ml_platform.training.artifact import load_artifact
 
 __all__ = ["TritonServing", "predict", "serve"]
+
+_ANSWER: Final = ("decision", "version", "prediction_id", "epoch")
+"""What every router answers beside the named outputs."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,8 @@ def predict(root: Path, model: str, values: Mapping[str, Any]) -> dict[str, Any]
         answer = client.infer(name, tensors)
     document = {key: _plain(value[0]) for key, value in answer.items()}
     reasons = [reason for reason in document.pop("reason_codes", []) if reason]
-    return {key: value[0] for key, value in document.items()} | {"reason_codes": reasons}
+    outputs = sorted(document.keys() - set(_ANSWER))
+    return {key: document[key][0] for key in (*outputs, *_ANSWER) if key in document} | {"reason_codes": reasons}
 
 
 def _plain(values: npt.NDArray[Any]) -> list[Any]:

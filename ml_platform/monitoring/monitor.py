@@ -1,4 +1,4 @@
-"""What is watched and what a drift asks for. Validated and digested; comes alive with the online half."""
+"""What is watched and what a drift asks for, as a model declares it: validated, and in its digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's online half: requests to the real server, a shadow, a canary, and a rollback while requests come."""
+"""What the demo does online: requests to the real server, a shadow, a canary, and a rollback while requests come."""
 
 from __future__ import annotations
 
