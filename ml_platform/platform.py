@@ -37,7 +37,6 @@ from ml_platform.registry.sql import require_file
 __all__ = ["DEFAULT_POLICY", "Platform", "RootKind", "Secrets"]
 
 RootKind = Literal["wall", "replay"]
-SeedClass = Literal["published", "private"]
 
 # What officers sign when they say nothing else: people approve, calibration may ask them, fairness data may be absent
 # where the settings say why.

@@ -21,7 +21,6 @@ from ml_platform.core.errors import DataError, SchemaMismatch
 __all__ = [
     "ROW_FORMAT",
     "FieldType",
-    "RowType",
     "arrow_row_type",
     "encode_row",
     "encode_table",
@@ -32,7 +31,6 @@ __all__ = [
 ROW_FORMAT: Final = "ml-platform/row/1"
 
 FieldType = Literal["bool", "i64", "f32", "f64", "us", "date", "text", "bytes", "texts", "f32s", "tensor"]
-RowType = Sequence[tuple[str, FieldType]]
 
 _U32 = struct.Struct("<I")
 _I64 = struct.Struct("<q")

@@ -15,9 +15,8 @@ from ml_platform.orchestration.metadata import Metadata, manifest, metadata_valu
 from ml_platform.orchestration.pictures import drift_pictures, performance_pictures
 from ml_platform.orchestration.resource import PlatformResource
 
-__all__ = ["DRIFT_RULES", "MONITORED_NOUNS", "PERFORMANCE_RULES", "monitored_assets", "severity_results"]
+__all__ = ["DRIFT_RULES", "PERFORMANCE_RULES", "monitored_assets", "severity_results"]
 
-MONITORED_NOUNS: Final = ("data_profile", "drift_report", "performance_report")
 DRIFT_RULES: Final = ("schema", "null_rate", "psi", "new_category", "score_psi")
 PERFORMANCE_RULES: Final = ("group_accuracy", "latency_p99", "accuracy")
 NOTHING: Final = "none"  # a window in which nothing was decided

@@ -2,8 +2,6 @@
 
 # No `annotations` from the future here: Dagster reads the annotation of `context` as it stands.
 
-from typing import Final
-
 import dagster as dg
 
 from ml_platform import lifecycle
@@ -12,9 +10,8 @@ from ml_platform.orchestration.keys import group, model_key, op_name, tags
 from ml_platform.orchestration.metadata import manifest, metadata_value
 from ml_platform.orchestration.resource import PlatformResource
 
-__all__ = ["SERVED_NOUNS", "served_assets"]
+__all__ = ["served_assets"]
 
-SERVED_NOUNS: Final = ("triton_repository", "prediction_log")
 Made = dg.MaterializeResult[None]
 
 

@@ -31,7 +31,6 @@ NOT_REPRODUCIBLE: Final = "The model was trained elsewhere and adopted as a file
 _ORDER: Final = "ml_platform.columns"
 _PREFIX: Final = "ml_platform_"
 _FLOAT: Final = 1  # TensorProto.FLOAT
-_DOUBLE: Final = 11
 
 
 @dataclass(frozen=True)
