@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -199,6 +200,18 @@ def test_a_change_of_one_number_in_the_shown_model_would_be_seen() -> None:
 
 def test_the_model_in_the_readme_has_about_thirty_lines() -> None:
     assert len([line for line in model_in_readme().splitlines() if line.strip()]) <= 36
+
+
+def test_the_requests_on_the_page_of_serving_have_every_field_of_the_model() -> None:
+    from assets.credit_risk import application, loan
+
+    page = blocks(REPOSITORY / "docs" / "serving.md")
+    (row,) = [json.loads(block.text) for block in page if block.language == "json"]
+    (curl,) = [block.text for block in page if block.text.startswith("curl ")]
+    body = json.loads(curl.split("-d ", 1)[1].strip().strip("'"))
+    declared = {column.name for column in application.columns} | set(loan.keys)
+    assert set(row) == declared
+    assert {tensor["name"].removesuffix(".null") for tensor in body["inputs"]} == declared
 
 
 def test_the_demo_says_what_it_takes() -> None:
