@@ -130,8 +130,15 @@ def rows(count: int, seed: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, len(FEATURES))).round(3)
 
 
-def v2_body(tensors: dict[str, np.ndarray], parameters: dict[str, str] | None = None) -> tuple[bytes, int]:
-    """A KServe V2 request with binary tensors, as ``tritonclient.http`` sends it, and the length of its JSON."""
+def v2_body(
+    tensors: dict[str, np.ndarray],
+    parameters: dict[str, str] | None = None,
+    outputs: tuple[str, ...] = (),
+) -> tuple[bytes, int]:
+    """A KServe V2 request with binary tensors, as ``tritonclient.http`` sends it, and the length of its JSON.
+
+    ``outputs`` are those that it asks for; none: all.
+    """
     kinds = {"float32": "FP32", "float64": "FP64", "int64": "INT64"}
     inputs = [
         {
@@ -142,7 +149,8 @@ def v2_body(tensors: dict[str, np.ndarray], parameters: dict[str, str] | None = 
         }
         for name, values in tensors.items()
     ]
-    header = json.dumps(
-        {"inputs": inputs, "parameters": {"binary_data_output": True, **(parameters or {})}}, separators=(",", ":")
-    ).encode()
+    document = {"inputs": inputs, "parameters": {"binary_data_output": True, **(parameters or {})}}
+    if outputs:
+        document["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
+    header = json.dumps(document, separators=(",", ":")).encode()
     return header + b"".join(values.tobytes() for values in tensors.values()), len(header)

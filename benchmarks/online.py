@@ -5,21 +5,28 @@
 One row a request, 24 features, 200 trees of 31 leaves, one process a model, on loopback; ``wrk`` (Debian package)
 sends, from the same machine. ``direct`` is the version's own Triton model, called with the 24 features as float32
 tensors: no contract, no route, no record. ``routed`` is the router, called with the same 24 features (float64, as
-clients have them), entity key and request time: contract, route, durable record before each answer. Both get KServe
-V2 with binary tensors. ``fastapi`` is what a team writes by hand: uvicorn, one process, one LightGBM thread, JSON,
-no contract and no record; it is compared with ``routed-json``, the same JSON numbers sent to the router.
+clients have them), entity key and request time: contract, route, durable record of the whole decision before each
+answer; like ``direct`` it is asked for the score. ``routed-all`` asks for all six outputs. All get KServe V2 with
+binary tensors. ``fastapi`` is what a team writes by hand: uvicorn, one process, one LightGBM thread, JSON, no contract
+and no record, answering the score; it is compared with ``routed-json``, the same JSON numbers sent to the router.
+
+Printed beside: the machine's load when each line was taken, and what a bare ``fdatasync`` costs on the log's disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +60,19 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """
 
 
-def fastapi(folder: Path, native: bytes, seconds: int, repeat: int) -> dict[int, list[_wrk.Measured]]:
+@dataclass(frozen=True)
+class Target:
+    """What is asked: a server, a path, and the bodies that are sent in turn."""
+
+    url: str
+    path: str
+    bodies: list[bytes]
+    headers: dict[str, str]
+
+
+@contextmanager
+def fastapi(folder: Path, native: bytes) -> Iterator[Target]:
+    """The service written by hand, while it runs."""
     (folder / "model.txt").write_bytes(native)
     (folder / "service.py").write_text(FASTAPI)
     with socket.socket() as found:
@@ -64,8 +83,7 @@ def fastapi(folder: Path, native: bytes, seconds: int, repeat: int) -> dict[int,
     try:
         wait_for(port)
         bodies = [json.dumps(dict(zip(FEATURES, row, strict=True))).encode() for row in rows(BODIES).tolist()]
-        headers = {"Content-Type": "application/json"}
-        return measured(f"http://127.0.0.1:{port}", "/predict", bodies, headers, seconds, repeat)
+        yield Target(f"http://127.0.0.1:{port}", "/predict", bodies, {"Content-Type": "application/json"})
     finally:
         process.kill()
         process.wait()
@@ -82,11 +100,25 @@ def wait_for(port: int) -> None:
     raise SystemExit("the FastAPI service did not start")
 
 
-def measured(url, path, bodies, headers, seconds, repeat) -> dict[int, list[_wrk.Measured]]:
-    _wrk.run(url, path, bodies, headers, 4, 1)  # warm
-    return {
-        count: [_wrk.run(url, path, bodies, headers, count, seconds) for _ in range(repeat)] for count in CONCURRENCIES
-    }
+@dataclass
+class Runs:
+    """The runs of one target by concurrency, and the machine's load at each."""
+
+    by_count: dict[int, list[_wrk.Measured]]
+    loads: list[float]
+
+
+def measured(targets: dict[str, Target], seconds: int, repeat: int) -> dict[str, Runs]:
+    """Measures targets in turn, so that other work on the machine meets all of them alike."""
+    found = {name: Runs({count: [] for count in CONCURRENCIES}, []) for name in targets}
+    for one in targets.values():
+        _wrk.run(one.url, one.path, one.bodies, one.headers, 4, 1)  # warm
+    for count in CONCURRENCIES:
+        for _ in range(repeat):
+            for name, one in targets.items():
+                found[name].by_count[count].append(_wrk.run(one.url, one.path, one.bodies, one.headers, count, seconds))
+                found[name].loads.append(os.getloadavg()[0])
+    return found
 
 
 def direct_bodies(parameters: dict[str, str]) -> tuple[list[bytes], dict[str, str]]:
@@ -97,13 +129,13 @@ def direct_bodies(parameters: dict[str, str]) -> tuple[list[bytes], dict[str, st
     return _same_header(made)
 
 
-def routed_bodies() -> tuple[list[bytes], dict[str, str]]:
+def routed_bodies(outputs: tuple[str, ...] = ()) -> tuple[list[bytes], dict[str, str]]:
     now = time.time_ns() // 1000 - 60_000_000
     made = []
     for number, row in enumerate(rows(BODIES)):
         tensors = {"row_id": np.array([[number]]), "at": np.array([[now]])}
         tensors |= {name: np.array([[value]]) for name, value in zip(FEATURES, row, strict=True)}
-        made.append(v2_body(tensors))
+        made.append(v2_body(tensors, outputs=outputs))
     return _same_header(made)
 
 
@@ -119,33 +151,47 @@ def json_bodies() -> tuple[list[bytes], dict[str, str]]:
         inputs = [("row_id", "INT64", number), ("at", "INT64", now)]
         inputs += [(name, "FP64", value) for name, value in zip(FEATURES, row, strict=True)]
         tensors = [{"name": n, "datatype": d, "shape": [1, 1], "data": [v]} for n, d, v in inputs]
-        bodies.append(json.dumps({"inputs": tensors}, separators=(",", ":")).encode())
+        document = {"inputs": tensors, "outputs": [{"name": "score"}]}
+        bodies.append(json.dumps(document, separators=(",", ":")).encode())
     return bodies, {"Content-Type": "application/json"}
 
 
-def serve(folder: Path, parts: dict[str, bytes], executor: str, seconds: int, repeat: int, what: list[str]):
+def serve(folder: Path, parts: dict[str, bytes], executor: str, by_hand: Target, seconds: int, repeat: int):
     from ml_platform.core.objects import ObjectStore
     from ml_platform.serving.declaration import Serving
     from ml_platform.serving.triton import Pusher, Server, TritonClient
 
     root = make_root(folder, {1: parts}, primary=1)
     serving = Serving(executor=executor)
-    found = {}
     with Server.start(root.folder, root.settings_file) as server, TritonClient(server.boot) as client:
         pusher = Pusher(root.folder, ObjectStore(root.folder / "store"), server.boot, client)
         pusher.version(MODEL, 1, root.artifacts[1], serving)
         pusher.router(MODEL, [contract_of(parts)], serving)
         url = f"http://127.0.0.1:{server.boot.http_port}"
-        for name in what:
-            bodies, headers = {
-                "direct": lambda: direct_bodies(server.boot.parameters),
-                "routed": routed_bodies,
-                "routed-json": json_bodies,
-            }[name]()
-            model = f"{MODEL}.v1" if name == "direct" else MODEL
-            found[name] = measured(url, f"/v2/models/{model}/infer", bodies, headers, seconds, repeat)
+        direct, routed = f"/v2/models/{MODEL}.v1/infer", f"/v2/models/{MODEL}/infer"
+        targets = {
+            f"direct ({executor})": Target(url, direct, *direct_bodies(server.boot.parameters)),
+            f"routed ({executor})": Target(url, routed, *routed_bodies(("score",))),
+            f"routed-all ({executor})": Target(url, routed, *routed_bodies(())),
+            f"routed-json ({executor})": Target(url, routed, *json_bodies()),
+            f"fastapi (beside {executor})": by_hand,
+        }
+        found = measured(targets, seconds, repeat)
     configs = {path.parent.name: path.read_text() for path in (root.folder / "triton").glob("*/config.pbtxt")}
     return found, configs
+
+
+def sync_ms(folder: Path, size: int) -> float:
+    """Median of 200 appends of ``size`` bytes, each with its ``fdatasync``."""
+    path, taken = folder / "sync", []
+    with path.open("wb", buffering=0) as file:
+        for _ in range(200):
+            start = time.perf_counter()
+            file.write(os.urandom(size))
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - start)
+    path.unlink()
+    return statistics.median(taken) * 1000
 
 
 def contract_of(parts: dict[str, bytes]):
@@ -167,22 +213,22 @@ def main() -> None:
     given = parser.parse_args()
     if not _wrk.installed():
         raise SystemExit("wrk is not installed (Debian package wrk)")
-    results: dict[str, dict[int, list[_wrk.Measured]]] = {}
+    results: dict[str, Runs] = {}
+    syncs: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as name:
         parts = make_parts()
-        results["fastapi"] = fastapi(Path(name), parts["model.txt"], given.seconds, given.repeat)
+        syncs = {count: sync_ms(Path(name), 800 * count) for count in (1, 32)}
         for executor in ("in_process", "triton"):
-            found, configs = serve(
-                Path(name) / executor, parts, executor, given.seconds, given.repeat, ["direct", "routed", "routed-json"]
-            )
-            results |= {f"{one} ({executor})": runs for one, runs in found.items()}
+            with fastapi(Path(name), parts["model.txt"]) as by_hand:
+                found, configs = serve(Path(name) / executor, parts, executor, by_hand, given.seconds, given.repeat)
+            results |= found
             if given.configs:
                 for model, text in configs.items():
                     print(f"# {executor}: {model}\n{text}")
     table = {
         name: {
             count: {field: median(of, field) for field in ("rate", "p50_ms", "p99_ms", "failed")}
-            for count, of in runs.items()
+            for count, of in runs.by_count.items()
         }
         for name, runs in results.items()
     }
@@ -193,13 +239,20 @@ def main() -> None:
     for name, row in table.items():
         cells = (f"{one['rate']:7.0f} {one['p50_ms']:6.2f} {one['p99_ms']:6.2f}     " for one in row.values())
         failed = sum(one["failed"] for one in row.values())
-        print(f"{name:<26} " + "  ".join(cells) + (f"  {failed:.0f} NOT ANSWERED" if failed else ""))
+        print(
+            f"{name:<26} "
+            + "  ".join(cells)
+            + f" load {statistics.mean(results[name].loads):.1f}"
+            + (f"  {failed:.0f} NOT ANSWERED" if failed else "")
+        )
+    print("append and fdatasync of " + ", ".join(f"{count} records: {took:.2f} ms" for count, took in syncs.items()))
     for executor in ("in_process", "triton"):
         direct, routed = table[f"direct ({executor})"], table[f"routed ({executor})"]
         more = routed[1]["p50_ms"] - direct[1]["p50_ms"]
         ratios = {count: routed[count]["rate"] / direct[count]["rate"] for count in (16, 64)}
         by_hand = {
-            count: table[f"routed-json ({executor})"][count]["rate"] / table["fastapi"][count]["rate"]
+            count: table[f"routed-json ({executor})"][count]["rate"]
+            / table[f"fastapi (beside {executor})"][count]["rate"]
             for count in (16, 64)
         }
         print(

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from struct import Struct
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from ml_platform.core.rows import encode_value
 from ml_platform.features.expression_scalar import compile_row
 from ml_platform.features.expression_tree import tree_columns
 from ml_platform.serving.features_lookup import FeatureLookup
+from ml_platform.serving.online_encoding import number_pieces
 from ml_platform.serving.online_fields import NULL, FieldCheck, Remarks, field_check
 from ml_platform.serving.online_request import Gathered, Request, RequestReader
 from ml_platform.serving.record import SECTION_FORMAT
@@ -31,7 +33,6 @@ from ml_platform.serving.record import SECTION_FORMAT
 __all__ = ["Admitted", "OnlineContract", "RefusedRow"]
 
 _NULL: Final = b"\x00"
-_F32: Final = Struct("<Bf").pack
 _I64: Final = Struct("<Bq").pack
 _NO_TEXTS: Final = encode_value("texts", ())
 _SECTION: Final = encode_value("text", SECTION_FORMAT)
@@ -112,6 +113,7 @@ class OnlineContract:
         self._expressions = [compile_row(tree, [self._inputs[place].name for place in self._wanted]) for tree in trees]
         by_name = {check.name: check for check in (*self._inputs, *self._derived, *self._stored)}
         self._checks = [by_name[name] for name in contract.names]
+        self._runs = _runs([item.kind == "number" for item in contract.fields])
         came = [*(name for name, _ in contract.entity_keys), *(check.name for check in self._inputs)]
         self._key_places = {name: place for place, name in enumerate(came)}
         self._places = {name: place for place, name in enumerate(contract.names)}
@@ -260,9 +262,11 @@ class OnlineContract:
         else:
             matrix = np.empty((0, len(ordered)), np.float32)
         pieces: list[Any] = [[_SECTION + _I64(1, t) for t in rows.times], *rows.key_pieces]
-        for (_, texts), rounded in zip(ordered, matrix.T.tolist(), strict=True):
-            # A number as the model uses it: rounded; + 0.0 turns -0.0 into +0.0.
-            pieces.append(texts or [_F32(1, value + 0.0) if value == value else _NULL for value in rounded])  # noqa: PLR0124
+        for numbers, start, end in self._runs:
+            if numbers:  # as the model uses them: rounded
+                pieces.append(number_pieces(matrix[:, start:end]))
+            else:
+                pieces += [texts for _, texts in ordered[start:end]]
         pieces += ages
         flags = self._flags(remarks)
         pieces.append([encode_value("texts", flags[r]) if r in flags else _NO_TEXTS for r in range(len(rows.times))])
@@ -283,6 +287,15 @@ class OnlineContract:
             row: tuple(f"{name}:{rule}" for name, rule in sorted(found, key=lambda flag: (place[flag[0]], flag[1])))
             for row, found in remarks.flags.items()
         }
+
+
+def _runs(numbers: Sequence[bool]) -> list[tuple[bool, int, int]]:
+    """Neighbours of the same kind: whether they are numbers, where they begin and end."""
+    found, end = [], 0
+    for kind, run in groupby(numbers):
+        start, end = end, end + sum(1 for _ in run)
+        found.append((kind, start, end))
+    return found
 
 
 def _columns(rows: Sequence[Sequence[Any]], width: int | None = None) -> list[list[Any]]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from struct import Struct
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from ml_platform.core.rows import encode_row, encode_value
 from ml_platform.serving.building import Decided
 from ml_platform.serving.online_record import DECISION
 from ml_platform.serving.record import Header
 
-__all__ = ["DecisionEncoder", "Moment", "id_texts_of", "new_ids"]
+__all__ = ["DecisionEncoder", "Moment", "id_texts_of", "new_ids", "number_pieces"]
 
 _F32: Final = Struct("<Bf").pack
 _TIMES: Final = Struct("<BqBqBq").pack
@@ -21,6 +24,7 @@ _SIZED: Final = Struct("<BI").pack
 _ID: Final = b"\x01\x10\x00\x00\x00"
 _SALT: Final = b"\x01\x20\x00\x00\x00"
 _NULL: Final = b"\x00"
+_CELL: Final = np.dtype([("present", "u1"), ("value", "<f4")])
 ID_RANDOM: Final = 10
 
 
@@ -51,6 +55,25 @@ def id_texts_of(ids: Sequence[bytes]) -> list[str]:
         text = raw.hex()
         found.append(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
     return found
+
+
+def number_pieces(block: npt.NDArray[np.float32]) -> list[bytes]:
+    """Of each row of a float32 block [n, k] its numbers as ``f32`` fields, NaN as null and -0.0 as +0.0."""
+    rows, width = block.shape
+    cells = np.empty((rows, width), _CELL)
+    cells["present"] = 1
+    np.add(block, np.float32(0), out=cells["value"])
+    raw, size = cells.tobytes(), _CELL.itemsize
+    pieces = [raw[at : at + width * size] for at in range(0, len(raw), width * size)]
+    missing = np.isnan(block)
+    if missing.any():
+        for row in np.flatnonzero(missing.any(axis=1)).tolist():
+            whole = pieces[row]
+            pieces[row] = b"".join(
+                _NULL if absent else whole[size * place : size * place + size]
+                for place, absent in enumerate(missing[row].tolist())
+            )
+    return pieces
 
 
 class DecisionEncoder:

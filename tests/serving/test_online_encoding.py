@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ml_platform.core.contract import Contract
 from ml_platform.core.ids import id_text, uuid_v7
-from ml_platform.core.rows import micros, utc
+from ml_platform.core.rows import encode_row, micros, utc
 from ml_platform.serving.building import Decided
-from ml_platform.serving.online_encoding import DecisionEncoder, Moment, id_texts_of, new_ids
+from ml_platform.serving.online_encoding import DecisionEncoder, Moment, id_texts_of, new_ids, number_pieces
 from ml_platform.serving.online_record import LoggedDecision, decode, encode_decision
 from ml_platform.serving.preparing import TextLists
 from ml_platform.serving.record import Header, Section
@@ -87,3 +87,11 @@ def test_a_payload_is_read_back() -> None:
     assert isinstance(found, LoggedDecision)
     assert found.section == section
     assert (found.header.seq, found.header.latency_us, found.header.recorded_at_us) == (9, 3, 2)
+
+
+@given(st.integers(1, 4).flatmap(lambda k: st.lists(st.lists(st.floats(width=32), min_size=k, max_size=k), max_size=4)))
+def test_numbers_side_by_side_are_fields_one_after_the_other(rows: list[list[float]]) -> None:
+    block = np.array(rows, np.float32).reshape(len(rows), -1 if rows else 2)
+    expected = [encode_row([("f32", None if value != value else value + 0.0) for value in row]) for row in rows]
+    assert number_pieces(block) == expected
+    assert number_pieces(np.asfortranarray(block)) == expected
