@@ -30,6 +30,7 @@ telemetry: {enabled: false}
 nux: {enabled: false}
 concurrency: {runs: {max_concurrent_runs: 2}}
 run_retries: {enabled: true}
+run_monitoring: {enabled: true, start_timeout_seconds: 90, poll_interval_seconds: 5}
 """
 WORKSPACE = f"""
 load_from:

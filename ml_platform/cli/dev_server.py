@@ -23,8 +23,12 @@ __all__ = ["Server", "environment"]
 _POLL_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 15.0
 _START_SECONDS: Final = 120.0
-# What a sensor has asked for it does not ask for again: a run that dies is tried again by Dagster.
-_INSTANCE: Final = "telemetry:\n  enabled: false\nnux:\n  enabled: false\nrun_retries:\n  enabled: true\n"
+# What a sensor has asked for it does not ask for again: a run that dies, or that a killed daemon never launched, is
+# found and tried again by Dagster.
+_INSTANCE: Final = (
+    "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+    "run_retries:\n  enabled: true\nrun_monitoring:\n  enabled: true\n"
+)
 
 
 def environment(settings_file: Path, folder: Path, environ: Mapping[str, str]) -> dict[str, str]:

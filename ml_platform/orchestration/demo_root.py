@@ -37,7 +37,10 @@ _ACCEPTED: Final = {
     "not_evaluated": "There is no data on this attribute here; the settings say why. Accepted for this replay only.",
 }
 _LAUNCHER: Final = "service"
-_INSTANCE: Final = b"telemetry:\n  enabled: false\nnux:\n  enabled: false\nrun_retries:\n  enabled: true\n"
+_INSTANCE: Final = (
+    b"telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+    b"run_retries:\n  enabled: true\nrun_monitoring:\n  enabled: true\n"
+)
 # The runs' logs are in the instance (`mlp dev` shows them); the terminal gets a line a step.
 _QUIET: Final[Mapping[str, Any]] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
