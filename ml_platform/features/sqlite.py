@@ -112,7 +112,7 @@ class SqliteOnlineStore:
             raise NotFound(
                 "The view was never published to the online store.",
                 field=view.name,
-                next_step=f"`mlp features materialize {view.name}` publishes it.",
+                next_step="`mlp features materialize` publishes all views, with a model's name those that it reads.",
             )
         refresh = view.refresh_us or 1
         with self._reader() as connection:

@@ -133,18 +133,19 @@ class _Routes:
                 self._files[model] = RouteFile.of(self.root, model)
             routed = self._files[model].current()
         except NotFound:
+            self._remark(model, f"{model} has no route yet; it is served once a promotion to production writes one")
             return {}
         except PlatformError as error:
-            self._remark(model, str(error))
+            self._remark(model, f"a route file of {model} is not followed: {error}")
             return {}
         if routed.refused is not None:
-            self._remark(model, routed.refused.what)
+            self._remark(model, f"a route file of {model} is not followed: {routed.refused.what}")
         return dict(routed.versions)
 
-    def _remark(self, model: str, what: str) -> None:
-        if self._said.get(model) != what:
-            self._said[model] = what
-            self.say(f"a route file of {model} is not followed: {what}")
+    def _remark(self, model: str, text: str) -> None:
+        if self._said.get(model) != text:
+            self._said[model] = text
+            self.say(text)
 
 
 def predict(root: Path, model: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,10 +141,11 @@ def _message(error: Exception) -> str:
 
 
 def _unavailable(said: str | None = None) -> ServerUnavailable:
+    why, _, next_step = (said or "").partition(_NEXT)
     return ServerUnavailable(
-        f"The inference server cannot answer now{f' ({said})' if said else ''}; nothing was changed.",
+        f"The inference server cannot answer now{f' ({why})' if why else ''}; nothing was changed.",
         field="serving",
-        next_step="Start it with `mlp serve`, or look at its log, then run this again.",
+        next_step=next_step or "Start it with `mlp serve`, or look at its log, then run this again.",
     )
 
 
