@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ml_platform.core.errors import PlatformError, ServerUnavailable
+from ml_platform.core.errors import ContractViolation, PlatformError, ServerUnavailable
 from ml_platform.core.ids import id_text
 from ml_platform.lifecycle import predict
 from ml_platform.serving.declaration import Serving
@@ -132,6 +132,7 @@ def test_a_model_is_served_as_soon_as_it_has_a_route_and_a_new_route_is_followed
         serve.ready()
         with pytest.raises(PlatformError):
             predict(root.folder, MODEL, loan())
+        assert f"{MODEL} has no route yet" in serve.said.read_text()
         first = root.route(1)
         assert eventually(lambda: answers(root))["version"] == 1
         root.route(2, before=first)
@@ -140,6 +141,11 @@ def test_a_model_is_served_as_soon_as_it_has_a_route_and_a_new_route_is_followed
         root.routes.route_path.write_bytes(b"{}")  # torn: the last good one stands, and it is said
         assert eventually(lambda: "is not followed" in serve.said.read_text())
         assert answers(root)["version"] == 2
+        with pytest.raises(ContractViolation) as refused:
+            predict(root.folder, MODEL, {**loan(), "income": float("nan")})
+        assert refused.value.what.startswith("The request is refused: income: finite: ")
+        assert refused.value.next_step == "send what the model's contract takes."
+        assert list(answers(root)) == ["score", "decision", "version", "prediction_id", "epoch", "reason_codes"]
         assert serve.end() == 0
     finally:
         serve.close()
