@@ -77,7 +77,11 @@ def get(
         )
     found = get_online_features(session.platform(), declared[view], parse_pairs(key, "--key"), at)
     shown = [*((name, value(one)) for name, one in found["values"].items())]
-    about = [(name.replace("_", " "), value(found[name])) for name in ("event_time", "age_seconds", "published_until")]
+    about = [
+        ("event time", moment(found["event_time"])),
+        ("age seconds", value(found["age_seconds"])),
+        ("published until", moment(found["published_until"])),
+    ]
     return Answer(found, [Fields([*shown, *about])])
 
 
