@@ -146,6 +146,7 @@ def test_the_loop_went_from_drift_to_a_version(report: dict[str, Any]) -> None:
     assert report["drift"]["term"]["psi"] > 0.2
     first = min((one for one in report["alerts"] if one["subject"] == "term"), key=lambda one: one["log_index"])
     assert (first["window"], first["severity"], first["version"]) == ("2010-05", "P2", 1)
+    assert not any(one["open"] for one in report["alerts"]), "version 2 has replaced what they are about"
     retrain = report["retrain"]
     assert retrain["useful_from"].startswith("2011-06")
     assert (retrain["outcome"], retrain["version"]) == ("registered", 2)

@@ -126,6 +126,8 @@ class _Replay:
             self.say("version 2 is rolled back to version 1 under load, and forward again")
             drill = self.online.rollback_under_load(self._following_month())
         self.main.run("seal")
+        for line in self.loop.watch(MONTHS[-1]):
+            self.say(line)
         refused = [self._refused_label(), self._refused_group_ratio()]
         self.say("tracing two declined loans of three months ago, one decided in batch, one online")
         traces = {mode: declined_trace(self.main, self.model, TRACED_MONTH, mode) for mode in ("batch", "online")}

@@ -38,6 +38,9 @@ class Loop:
         for name, alert in sorted(known.alerts.items()):
             if name not in before:
                 yield f"  {alert.severity} alert: {alert.rule} of {alert.subject or 'the whole'} in {alert.window}"
+        for name, alert in sorted(known.alerts.items()):
+            if not alert.open and (name not in before or before[name].open):
+                yield f"  closed ({alert.cause}): {alert.rule} of {alert.subject or 'the whole'} in {alert.window}"
         for request in sorted(set(known.retrains) - asked_before):
             yield from self._asked(request)
 
