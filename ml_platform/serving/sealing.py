@@ -70,7 +70,9 @@ class Sealer:
         entities = Spool(self.folder, "entity_index", at=0, skip=0, limit=self.limit)
         headers = self.folder / "headers.arrow"
         leaves, ends = self._personal(records, entities, headers)
+        pa.default_memory_pool().release_unused()  # what the blocks took is not needed beside the tree
         tree, rank = LeafTree.of(leaves)
+        del leaves  # the tree holds them in its own order
         with ThreadPoolExecutor(2) as pool:  # while the tree is hashed, two tables are written
             writing = [pool.submit(self._headers, headers, rank), pool.submit(self._entities, entities)]
             segment = self._segment(tree, ends, counts)
