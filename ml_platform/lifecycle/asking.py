@@ -82,13 +82,15 @@ def undecided(platform: Platform, model: Model, rows: pa.Table) -> pa.Table:
     from ml_platform.serving.wal import WAL_FOLDER
 
     names = [*model.entity.keys, model.request.time]
-    done: set[bytes] = set()
+    # The logs first, as `decided_rows` does: what is sealed meanwhile is in the tables before it leaves them.
+    done = {
+        encode_row([*one.section.keys, ("us", one.section.request_time_us)])
+        for one in UnsealedRecords(platform.root / WAL_FOLDER, KnownContracts(platform)).decisions(model.name)
+    }
     if platform.lake.exists(personal_table(model.name)):
         columns = ["request_time", *(key_column(name) for name in model.entity.keys)]
         sealed = platform.lake.read(personal_table(model.name), columns=columns)
         done |= set(row_keys(sealed, columns[1:], "request_time"))
-    for one in UnsealedRecords(platform.root / WAL_FOLDER, KnownContracts(platform)).decisions(model.name):
-        done.add(encode_row([*one.section.keys, ("us", one.section.request_time_us)]))
     open_rows = [key not in done for key in encode_table(rows, names)]
     return rows.filter(pa.array(open_rows, pa.bool_()))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.dataset as ds
 
+from ml_platform.core.errors import NotFound
 from ml_platform.platform import Platform
 from ml_platform.serving.tables import SEGMENTS, predictions_table
 
@@ -64,8 +65,6 @@ def prediction_log(platform: Platform, model: str) -> PredictionLog:
 
 
 def _newest(platform: Platform, segments: list[Any]) -> int | None:
-    from ml_platform.core.errors import NotFound
-
     found: list[int] = []
     for segment in segments:
         try:

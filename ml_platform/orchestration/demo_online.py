@@ -87,7 +87,7 @@ class OnlineHalf:
     def shadow(self, version: int) -> dict[str, Any]:
         """Scores every logged online request by a version that does not serve; what it would have decided otherwise."""
         platform = self.main.platform
-        if not self._recorded(f"shadow of v{version}", role="shadow", version=version):
+        if not self._recorded(role="shadow", version=version):
             first = month_window("2010-01").start
             lifecycle.shadow_once(platform, self.model.name, version, since=first)
             self.main.run("seal")
@@ -99,7 +99,7 @@ class OnlineHalf:
 
     def canary(self, month: str) -> None:
         """Some requests while the canary has its first share."""
-        if self._recorded("canary", role="canary", version=2):
+        if self._recorded(role="canary", version=2):
             return
         self._publish()
         rows = self._open_rows(month)
@@ -131,7 +131,7 @@ class OnlineHalf:
         lifecycle.restore(self.main.platform, self.model.name, 2, principal=_LAUNCHER, reason=reason)
         self.main.reconcile()
 
-    def _recorded(self, what: str, *, role: str, version: int) -> bool:  # noqa: ARG002 - says what is looked for
+    def _recorded(self, *, role: str, version: int) -> bool:
         lake, table = self.main.platform.lake, predictions_table(self.model.name)
         where = (pc.field("role") == role) & (pc.field("version") == version)
         return bool(lake.exists(table) and lake.dataset(table).count_rows(filter=where))
