@@ -13,6 +13,7 @@ from ml_platform.cli.trace_view import trace_blocks
 from ml_platform.core.errors import NotFound, Tampered
 from ml_platform.core.files import write_atomically
 from ml_platform.governance import trace, trace_entity
+from ml_platform.lifecycle.asking import undecided
 from ml_platform.lifecycle.features import contract_views, materialize_model_views
 from ml_platform.registry.route import open_route
 from ml_platform.training import load_artifact
@@ -264,3 +265,28 @@ def test_a_root_is_verified_while_a_sealer_is_at_work(online):
     reports.append(governance.verify(platform))
     assert [one.statement for one in reports if not one.ok] == []
     assert reports[-1].counts["unsealed"] == 0
+
+
+def test_requests_without_a_decision_are_the_same_before_and_after_sealing(logged):
+    platform, _, _ = logged
+    asked = requests(range(7000, 7012))
+    assert undecided(platform, model(), asked).column("loan_id").to_pylist() == [7010, 7011]
+    assert lifecycle.seal_once(platform).records == 10
+    assert undecided(platform, model(), asked).column("loan_id").to_pylist() == [7010, 7011]
+
+
+def test_a_decision_that_is_sealed_while_the_tables_are_read_is_not_asked_again(logged, monkeypatch):
+    platform, _, _ = logged
+    read, sealed = platform.lake.read, []
+
+    def read_then_seal(*args, **kwargs):
+        found = read(*args, **kwargs)
+        if not sealed:
+            sealed.append(True)  # first: sealing reads the lake too
+            sealed.append(lifecycle.seal_once(platform).records)
+        return found
+
+    monkeypatch.setattr(platform.lake, "read", read_then_seal)
+    asked = requests(range(7000, 7012))
+    assert undecided(platform, model(), asked).column("loan_id").to_pylist() == [7010, 7011]
+    assert sealed == [True, 10]
