@@ -24,6 +24,7 @@ VENDORS: dict[str, set[str]] = {
     "onnx": {"training/onnx.py"},
     "onnxmltools": {"training/onnx.py"},
     "onnxruntime": {"training/onnxruntime.py"},
+    "redis": {"features/redis.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
     "sshsig": {"registry/sshsig.py"},
     "torch": {"training/torch.py"},
@@ -44,6 +45,7 @@ HEAVY = {
     "pyspark",
     "matplotlib",
     "duckdb",
+    "redis",
     "tritonclient",
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
