@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.services.redis import RedisServer, redis_binary
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -65,3 +68,20 @@ def own_mounts() -> list[str]:
             return command
     # A right, not a part that could be installed: it skips even in CI.
     pytest.skip("this user may not mount a small device")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> str:
+    """The binary of a real Redis."""
+    found = redis_binary()
+    if found is None:
+        missing("redis-server (Debian package redis-server) is not installed")
+    return str(found)
+
+
+@pytest.fixture(scope="session")
+def redis(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A running Redis, shared by tests that use prefixes of their own and leave it running."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()

@@ -25,6 +25,7 @@ VENDORS: dict[str, set[str]] = {
     "onnxmltools": {"training/onnx.py"},
     "onnxruntime": {"training/onnxruntime.py"},
     "pyspark": {"core/spark.py", "features/spark.py", "serving/spark.py"},
+    "redis": {"features/redis.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
     "sshsig": {"registry/sshsig.py"},
     "torch": {"training/torch.py"},
@@ -45,6 +46,7 @@ HEAVY = {
     "pyspark",
     "matplotlib",
     "duckdb",
+    "redis",
     "tritonclient",
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
