@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPConnection
+from io import RawIOBase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,12 +69,16 @@ def serve(platform: Platform, device: Path, repository: Path) -> Iterator[Serve]
     one.close()
 
 
+def write_for_ever(stream: RawIOBase) -> None:
+    while True:
+        stream.write(b"x" * 4096)
+
+
 def fill(folder: Path) -> Path:
     """Takes every page that the device still has."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
-        while True:
-            stream.write(b"x" * 4096)
+        write_for_ever(stream)
     assert os.statvfs(folder).f_bfree == 0
     return ballast
 
