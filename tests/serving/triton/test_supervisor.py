@@ -62,7 +62,7 @@ def answers(root: RoutedRoot) -> dict[str, Any] | None:
 def test_it_serves_what_is_routed_and_leaves_nothing_when_it_is_stopped(serve: Serve, how: int):
     where = serve.ready()
     boot = Boot.read(serve.root.folder)
-    assert where["http"] == f"http://127.0.0.1:{boot.http_port}"
+    assert where["http"] == f"http://127.0.0.1:{boot.rest_port}"
     with TritonClient(boot) as client:
         assert client.loaded() == {MODEL, f"{MODEL}.v1", f"{MODEL}.v2"}
     assert predict(serve.root.folder, MODEL, loan())["version"] == 1
