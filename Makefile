@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO_EXTRAS := dagster,lightgbm,profiles,triton
 TEST_EXTRAS := dagster,lightgbm,profiles,triton,sketches,spark,kafka,redis,aws,dev
 
-.PHONY: demo dev test check bench format clean constraints
+.PHONY: demo dev test jars check bench format clean constraints
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -33,7 +33,15 @@ demo: $(VENV)/.demo  ## the main job, on the simulated market or on DATA=folder
 dev: $(VENV)/.demo  ## Dagster's UI on the state that the demo left
 	$(BIN)/mlp dev --root $(ROOT)
 
-test: $(VENV)/.test  ## all tests; the slow end-to-end ones last
+# A folder of jars for each pom: copied with Maven once, and again when the pom changes. Without Maven their tests skip.
+.cache/jars/%/.copied: deploy/jars/%/pom.xml
+	@command -v mvn >/dev/null || { echo "Maven is not installed: no jars for $*"; exit 0; }; \
+	echo "copying the jars for $* (once)" && rm -rf $(@D) && \
+	mvn -B -ntp -q -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D) && touch $@
+
+jars: $(patsubst deploy/%/pom.xml,.cache/%/.copied,$(wildcard deploy/jars/*/pom.xml))  ## connectors of Spark
+
+test: $(VENV)/.test jars  ## all tests; the slow end-to-end ones last
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 	$(BIN)/python -m pytest -m slow tests
 
@@ -52,4 +60,4 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) roots build dist *.egg-info
+	rm -rf $(VENV) .cache roots build dist *.egg-info

@@ -26,6 +26,7 @@ VENDORS: dict[str, set[str]] = {
     "onnx": {"training/onnx.py"},
     "onnxmltools": {"training/onnx.py"},
     "onnxruntime": {"training/onnxruntime.py"},
+    "pyspark": {"core/spark.py", "features/spark.py", "serving/spark.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
     "sshsig": {"registry/sshsig.py"},
     "torch": {"training/torch.py"},
