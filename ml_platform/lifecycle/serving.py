@@ -115,7 +115,7 @@ def serve(
     Supervisor(
         root=settings.root,
         settings_file=settings_file,
-        objects=ObjectStore(settings.objects),
+        objects=ObjectStore(settings.objects, settings.storage),
         addresses=replace(settings.serving, **given),
         serving={name: model.serving for name, model in models.items()},
         routed=_Routes(settings.root, say).of,
