@@ -16,6 +16,7 @@ from typing import Final
 
 from ml_platform.core.errors import DataError, StorageFailed, Tampered
 from ml_platform.serving.wal import COMPLETE, DESCRIPTION, LOCK, SUFFIX, WAL_FOLDER, WriterInfo, read_frames
+from ml_platform.serving.wal_frames import has_frames
 
 __all__ = ["WriterFolder", "complete_now", "first_frame", "writer_folders"]
 
@@ -116,7 +117,7 @@ def complete_now(wal: Path, wait_seconds: float) -> int:
     waiting = set()
     for folder in asked:
         with folder.adopted() as dead:
-            if not dead and any(file.stat().st_size for file in folder.files()[-1:]):
+            if not dead and any(map(has_frames, folder.files()[-1:])):
                 (folder.path / COMPLETE).touch()
                 waiting.add(folder)
     number, until = len(waiting), time.monotonic() + wait_seconds
