@@ -24,6 +24,7 @@ VENDORS: dict[str, set[str]] = {
     "onnx": {"training/onnx.py"},
     "onnxmltools": {"training/onnx.py"},
     "onnxruntime": {"training/onnxruntime.py"},
+    "orjson": {"serving/online_orjson.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
     "sshsig": {"registry/sshsig.py"},
     "torch": {"training/torch.py"},
