@@ -53,10 +53,12 @@ class OnlineFeatures:
 
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
+        self._until = _EPOCH
 
     def values(self, view: FeatureView, rows: pa.Table, requests: pa.Table, time: str) -> pa.Table:
         times: list[int] = requests.column(time).cast(pa.int64()).to_numpy().tolist()
-        until = _EPOCH + timedelta(microseconds=max(times, default=0))
+        # Never before what was published last: a store refuses that.
+        until = self._until = max(self._until, _EPOCH + timedelta(microseconds=max(times, default=0)))
         self._store.publish(view, change_points(view, rows, until=until), until_us=micros(until))
         keys = zip(*(requests.column(key).to_pylist() for key in view.entity.keys), strict=True)
         found = self._store.get(view, [key_bytes(view, key) for key in keys], times)
