@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.candidates import CandidateResult, Registered, build_candidate, register_candidate
     from ml_platform.lifecycle.charts import calibration_bins, psi_lines, score_histogram
     from ml_platform.lifecycle.evaluating import EvaluationResult, evaluate_candidate, read_evaluated
+    from ml_platform.lifecycle.feature_status import Freshness, view_freshness
     from ml_platform.lifecycle.features import Materialized, materialize_view
     from ml_platform.lifecycle.logged import PredictionLog, prediction_log
     from ml_platform.lifecycle.loop import Monitored, finished_windows, is_stale, mature_window, monitor_window
@@ -67,6 +68,7 @@ _HOMES: Final[dict[str, str]] = {
     "CandidateResult": "candidates",
     "DriftResult": "monitoring",
     "EvaluationResult": "evaluating",
+    "Freshness": "feature_status",
     "Landed": "sources",
     "Materialized": "features",
     "Monitored": "loop",
@@ -156,6 +158,7 @@ _HOMES: Final[dict[str, str]] = {
     "start_retrain": "retrain_runs",
     "state_at": "queries",
     "train_candidate": "training",
+    "view_freshness": "feature_status",
     "watch": "watching",
     "watch_retrains": "retraining",
 }
@@ -166,6 +169,7 @@ __all__ = [
     "CandidateResult",
     "DriftResult",
     "EvaluationResult",
+    "Freshness",
     "Landed",
     "Materialized",
     "Monitored",
@@ -255,6 +259,7 @@ __all__ = [
     "start_retrain",
     "state_at",
     "train_candidate",
+    "view_freshness",
     "watch",
     "watch_retrains",
 ]
