@@ -3,7 +3,7 @@
     python benchmarks/ticks.py [--models 30] [--versions 5] [--runs 30] [--json]
 
 The root: versions with signed evaluations and one in production by a signed route for each model, 40 alerts raised and
-closed, 300 sealed segments, 30 commits in each table of decisions; 300 runs in Dagster's own database. A tick is
+closed, 100 sealed segments, 30 commits in each table of decisions; 300 runs in Dagster's own database. A tick is
 evaluated as the code server does it, ``evaluate_tick``, the making of its context included; ``empty`` is a sensor of
 one line, evaluated the same way in the same run. Work: every model has a new window, a new route, a request to train
 again, a version past its freshness; the log is read from its beginning. What Dagster spends afterwards, in the
@@ -33,7 +33,7 @@ sys.path.insert(0, str(REPOSITORY))
 AS_OF, NOW = datetime(2010, 1, 1, tzinfo=UTC), datetime(2013, 6, 15, tzinfo=UTC)
 DIGEST = "sha256:" + "ab" * 32
 TIME = "2010-06-01T00:00:00.000000Z"
-ALERTS, SEGMENTS, COMMITS, DAGSTER_RUNS = 20, 300, 30, 300
+ALERTS, SEGMENTS, COMMITS, DAGSTER_RUNS = 20, 100, 30, 300
 BY = {"principal": "ada", "reason": "As measured."}
 
 
