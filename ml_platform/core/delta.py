@@ -234,7 +234,7 @@ class Lake:
 
     def version(self, name: str) -> int | None:
         """The newest version of a table; None where there is no table."""
-        return int(self.table(name).version()) if self.exists(name) else None
+        return int(self._newest(name).version()) if self.exists(name) else None
 
     def txn(self, name: str, app_id: str) -> int | None:
         """The last transaction version that an application id wrote to a table."""
