@@ -5,6 +5,7 @@ from ml_platform.testing.feature_engines import (
     FeatureEngine,
     OnlineFeatures,
     SparkFeatures,
+    TileFeatures,
     check_feature_engine,
 )
 from ml_platform.testing.reference import feature_values
@@ -15,6 +16,7 @@ __all__ = [
     "FeatureEngine",
     "OnlineFeatures",
     "SparkFeatures",
+    "TileFeatures",
     "check_feature_engine",
     "check_trainer",
     "feature_values",
