@@ -7,13 +7,15 @@ and the SQL of sources runs on one thread over sorted inputs (DuckDB adds double
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
-from ml_platform.core.errors import DataError, DeclarationError, SchemaMismatch
+from ml_platform.core.errors import DataError, DeclarationError, SchemaMismatch, StorageFailed
 from ml_platform.features.asof import History, Join, check_names, join_sql, retracted_sql
 from ml_platform.features.source import Source
 from ml_platform.features.sql import rename_tables
@@ -21,7 +23,7 @@ from ml_platform.features.sql import rename_tables
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["History", "Join", "evaluate_source", "point_in_time"]
+__all__ = ["History", "Join", "evaluate_source", "point_in_time", "shared_out"]
 
 _UTC = pa.timestamp("us", "UTC")
 
@@ -36,6 +38,42 @@ def _connect(threads: int) -> DuckDBPyConnection:
     connection.execute("SET asof_loop_join_threshold = 0")
     connection.execute("SET enable_external_access = false")
     return connection
+
+
+def shared_out(
+    query: str, history: ds.Dataset | pa.Table, *, by: str, folder: Path, memory_bytes: int, threads: int
+) -> None:
+    """Writes a query over ``history`` as Parquet files below ``folder/parts/<by>=<value>``, on disk where memory ends.
+
+    The query reaches nothing but the history, and nothing is written outside the folder.
+
+    Raises:
+        StorageFailed: the disk is full, or DuckDB cannot do with so little memory.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"threads": threads, "memory_limit": f"{memory_bytes}B"})
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute("SET temp_directory = " + _literal(folder / "spill"))
+        connection.execute(f"SET allowed_directories = [{_literal(folder)}]")
+        connection.execute("SET enable_external_access = false")
+        connection.register("history", history)
+        target = _literal(folder / "parts")
+        connection.execute(f"COPY ({query}) TO {target} (FORMAT parquet, PARTITION_BY ({by}))")
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise StorageFailed(
+            f"The rows could not be shared out ({type(error).__name__}).",
+            next_step="Free space in the folder, or give DuckDB more memory.",
+        ) from error
+    finally:
+        connection.close()
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _fetch(connection: DuckDBPyConnection, query: str) -> pa.Table:

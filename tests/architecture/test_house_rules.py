@@ -54,6 +54,7 @@ HEAVY = {
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
 PURE = ["stats", "registry/transitions.py", "registry/state.py", "core/merkle.py", "training/gates.py", "core/rows.py"]
+PURE += [f"features/{rule}.py" for rule in ("held", "partials", "sweep", "tiles", "window_values", "windows")]
 PURE += ["profiles/window.py", "profiles/moments.py"]
 PURE += [f"monitoring/{rule}.py" for rule in ("alerts", "drift", "performance", "severity")]
 PURE += [f"monitoring/{rule}.py" for rule in ("retrain", "usefulness")]
