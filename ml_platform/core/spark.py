@@ -28,14 +28,15 @@ class SparkSettings:
     """Where Spark runs and what it may use.
 
     Args:
-        master: ``local[n]`` (n workers on this machine), ``spark://…``, ``yarn`` or ``k8s://…``.
+        master: ``local[n,f]`` (n workers on this machine, a task may fail f − 1 times), ``spark://…``, ``yarn``,
+            ``k8s://…``.
         memory: of the driver's and of each executor's Java machine, as Spark writes it (``1g``).
         jars: a folder of connectors; by default that of the environment variable ``ML_PLATFORM_SPARK_JARS``, else the
             one that ``make jars`` fills. None there: Spark without Delta, Kafka and S3.
         conf: Spark's own settings by name, which win over ours.
     """
 
-    master: str = "local[*]"
+    master: str = "local[*,4]"
     memory: str = "1g"
     jars: str = ""
     conf: Mapping[str, str] = field(default_factory=dict)
