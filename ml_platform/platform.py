@@ -6,7 +6,6 @@ A root is a folder with ``settings.toml``, a registry, an object store, a lake, 
 
 from __future__ import annotations
 
-import json
 import secrets as randomness
 import shutil
 import tempfile
@@ -22,8 +21,10 @@ from ml_platform.core.clock import Clock, ReplayClock, WallClock
 from ml_platform.core.delta import Lake
 from ml_platform.core.errors import Conflict, DeclarationError, SettingsError
 from ml_platform.core.files import write_atomically
+from ml_platform.core.new_store import require_usable
 from ml_platform.core.objects import ObjectStore
-from ml_platform.core.settings import Settings, load_settings, settings_path
+from ml_platform.core.settings import Settings, load_settings, settings_path, settings_text
+from ml_platform.core.storage import is_remote
 from ml_platform.core.subjects import Subjects
 from ml_platform.registry import genesis as genesis_rules
 from ml_platform.registry.checkpoints import CheckpointSigner
@@ -156,6 +157,7 @@ class Platform:
         unavailable: Mapping[str, str] | None = None,
         threshold: int = 1,
         starts_at: datetime | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> Self:
         """Makes a root and its genesis.
 
@@ -171,10 +173,13 @@ class Platform:
             unavailable: protected attributes without data here, with the written reason.
             threshold: how many officers sign for a key or a policy.
             starts_at: where the clock of a replay root stands at first.
+            settings: further settings of its file, such as ``lake``, ``objects`` and ``storage``.
 
         Raises:
-            Conflict: the folder already holds something.
+            Conflict: the folder, or a store that the settings name, already holds something.
             DeclarationError: a wrong policy, or no officers.
+            SettingsError: a wrong setting, or a store that does not honour create-if-absent.
+            StorageFailed: such a store cannot be reached.
         """
         if root.exists() and any(root.iterdir()):
             raise Conflict("The folder is not empty.", field=root.name, next_step="Use an empty or a new folder.")
@@ -198,10 +203,13 @@ class Platform:
                 policy=policy or DEFAULT_POLICY,
                 threshold=threshold,
             )
-            write_atomically(building / "settings.toml", _settings_text(kind, unavailable or {}).encode())
+            file = building / "settings.toml"
+            text = settings_text({"kind": kind, **(settings or {}), "unavailable": dict(unavailable or {})})
+            write_atomically(file, text.encode())
+            _require_stores(load_settings(file))
             if kind == "replay":
                 ReplayClock(building / "clock").move(starts_at or datetime(1970, 1, 1, tzinfo=UTC))
-            platform = cls.from_settings(building / "settings.toml", genesis=body)
+            platform = cls.from_settings(file, genesis=body)
             platform.registry.close()
             building.rename(root)
         finally:
@@ -225,7 +233,7 @@ class Platform:
         keeper = Secrets(settings.root / "secrets")
         replay = settings.kind == "replay"
         clock: Clock = ReplayClock(settings.root / "clock") if replay else wall
-        objects = ObjectStore(settings.objects)
+        objects = ObjectStore(settings.objects, settings.storage)
         parts: dict[str, Any] = {"signer": keeper.log_signer(), "clock": clock, "wall": wall}
         if genesis is None:
             require_file(settings.registry)
@@ -237,7 +245,7 @@ class Platform:
             clock=clock,
             wall=wall,
             objects=objects,
-            lake=Lake(settings.lake),
+            lake=Lake(settings.lake, settings.storage, scratch=settings.root / "scratch"),
             subjects=Subjects(
                 settings.root / "subjects" / "subjects.sqlite", root_seed=keeper.raw("root_seed") if replay else None
             ),
@@ -251,6 +259,12 @@ class Platform:
         if genesis is None:
             raise SettingsError("The registry has no genesis.", field="registry", next_step="Restore it from a backup.")
         return genesis.root_id
+
+
+def _require_stores(settings: Settings) -> None:
+    for name, place in (("lake", settings.lake), ("objects", settings.objects)):
+        if is_remote(place):
+            require_usable(ObjectStore(place, settings.storage), name)
 
 
 def _known_by(keeper: Secrets, members: Sequence[Member], emails: Mapping[str, Sequence[str]]) -> list[Member]:
@@ -286,15 +300,3 @@ def _make_people(keeper: Secrets, people: Mapping[str, Sequence[str]]) -> list[M
         )
         for principal, emails in people.items()
     ]
-
-
-def _settings_text(kind: RootKind, unavailable: Mapping[str, str]) -> str:
-    lines = [
-        "# What kind of root this is and where things live; docs/settings.md lists every setting.",
-        f'kind = "{kind}"',
-    ]
-    if unavailable:
-        # A JSON text is a TOML basic string.
-        written = (f"{name} = {json.dumps(reason)}" for name, reason in sorted(unavailable.items()))
-        lines += ["", "[unavailable]", *written]
-    return "\n".join(lines) + "\n"

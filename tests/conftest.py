@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.services.redis import RedisServer, redis_binary
+from tests.services.s3 import S3Server, versitygw
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -65,3 +71,59 @@ def own_mounts() -> list[str]:
             return command
     # A right, not a part that could be installed: it skips even in CI.
     pytest.skip("this user may not mount a small device")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> str:
+    """The binary of a real Redis."""
+    found = redis_binary()
+    if found is None:
+        missing("redis-server (Debian package redis-server) is not installed")
+    return str(found)
+
+
+@pytest.fixture(scope="session")
+def redis(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A running Redis, shared by tests that use prefixes of their own and leave it running."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, one for all tests of a process; never killed by a test (make another for that)."""
+    if versitygw() is None:
+        missing("versitygw is not installed (CONTRIBUTING.md says how)")
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket of a real server, with credentials for it in the environment."""
+
+    server: S3Server
+    name: str
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name}"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Of a root whose tables and objects lie in it."""
+        return {"lake": f"{self.url}/lake", "objects": f"{self.url}/store", "storage": self.server.storage}
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environ.items():
+        monkeypatch.setenv(name, value)
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    return Bucket(s3_server, name, s3_server.bucket(name))

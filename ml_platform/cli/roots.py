@@ -56,6 +56,7 @@ def demo(
     examples=[
         "mlp init --root roots/bank --kind wall --member alice=alice.pub --member bob=bob.pub",
         "mlp init --root roots/trial --kind replay --member alice=alice.pub --starts-at 2010-01-01",
+        "mlp init --root roots/s3 --member alice=alice.pub --lake s3://credit/lake --objects s3://credit/store",
     ],
 )
 def init(
@@ -89,6 +90,17 @@ def init(
     starts_at: Annotated[
         datetime | None, time_option("--starts-at", "Where the clock of a replay root stands at first.")
     ] = None,
+    lake: Annotated[
+        str | None, typer.Option("--lake", metavar="URL", help="Where the tables lie, if not in the root's folder.")
+    ] = None,
+    objects: Annotated[
+        str | None,
+        typer.Option("--objects", metavar="URL", help="Where artifacts and evidence lie, if not in the root's folder."),
+    ] = None,
+    storage: Annotated[
+        list[str] | None,
+        typer.Option("--storage", metavar="NAME=VALUE", help="A setting of [storage], no credential; repeatable."),
+    ] = None,
 ) -> Answer:
     """Make a root and its genesis: who the officers are, under which policy, in which clock.
 
@@ -108,6 +120,7 @@ def init(
         unavailable=parse_pairs(unavailable, "--unavailable"),
         threshold=threshold,
         starts_at=starts_at,
+        settings=_stores(lake, objects, parse_pairs(storage, "--storage")),
     )
     genesis = platform.registry.state().genesis
     document = {
@@ -206,6 +219,19 @@ def _member(principal: str, file: Path) -> Member:
     from ml_platform.registry.genesis import Member
 
     return Member(principal, public_line(file))
+
+
+def _stores(lake: str | None, objects: str | None, storage: dict[str, str]) -> dict[str, Any]:
+    """What the settings file says of stores; numbers and true/false become what they mean."""
+    options = {name: _value(text) for name, text in storage.items()}
+    given = {"lake": lake, "objects": objects, "storage": options}
+    return {name: value for name, value in given.items() if value}
+
+
+def _value(text: str) -> str | int | bool:
+    if text in {"true", "false"}:
+        return text == "true"
+    return int(text) if text.isascii() and text.isdecimal() else text
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,11 +25,22 @@ __all__ = ["commands"]
 commands = Commands()
 
 
+class EdgeChoice(StrEnum):
+    """What stands before the REST port."""
+
+    auto = "auto"
+    nginx = "nginx"
+    none = "none"
+
+
 def _port(name: str, what: str) -> Any:
     return typer.Option(name, min=0, max=65_535, help=f"Port for {what}; else the settings, else a free one.")
 
 
-@commands.add("serve", examples=["mlp serve --root roots/demo", "mlp serve --root roots/demo --http-port 8000"])
+@commands.add(
+    "serve",
+    examples=["mlp serve --root roots/demo", "mlp serve --root roots/demo --http-port 8000 --edge nginx"],
+)
 def serve(
     session: Session,
     models: ModelsOption = DEFAULT_MODELS,
@@ -36,6 +48,9 @@ def serve(
     http_port: Annotated[int | None, _port("--http-port", "KServe V2 over HTTP")] = None,
     grpc_port: Annotated[int | None, _port("--grpc-port", "KServe V2 over gRPC")] = None,
     metrics_port: Annotated[int | None, _port("--metrics-port", "Prometheus metrics")] = None,
+    edge: Annotated[
+        EdgeChoice, typer.Option("--edge", help="What reads REST requests first: nginx, none, or auto: nginx if here.")
+    ] = EdgeChoice.auto,
 ) -> None:
     """Run Triton with the routed versions of the models in the foreground, until Ctrl-C.
 
@@ -52,9 +67,10 @@ def serve(
     def ready(boot: Boot) -> None:
         where = host or settings.serving.host
         document = {
-            "http": f"http://{where}:{boot.http_port}",
+            "http": f"http://{where}:{boot.rest_port}",
             "grpc": f"{where}:{boot.grpc_port}",
             "metrics": f"http://{where}:{boot.metrics_port}/metrics",
+            "edge": "nginx" if boot.edge_port else "none",
             "pid": boot.pid,
         }
         if session.screen.as_json:
@@ -75,6 +91,7 @@ def serve(
                 http_port=http_port,
                 grpc_port=grpc_port,
                 metrics_port=metrics_port,
+                edge=edge.value,
             )
         except KeyboardInterrupt:
             session.screen.remark("The inference server has stopped.")

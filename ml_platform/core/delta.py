@@ -7,13 +7,17 @@ log clean-up; both are mended here, and only here is a table created.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from ml_platform.core.errors import NotFound, StorageFailed
+from ml_platform.core.errors import Conflict, NotFound, StorageFailed
+from ml_platform.core.objects import ObjectStore
+from ml_platform.core.storage import StorageSettings, delta_options, failure, is_remote
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -22,39 +26,72 @@ if TYPE_CHECKING:
 
 __all__ = ["Lake"]
 
+_COMMIT_ATTEMPTS: Final = 16
 DEFAULT_RETENTION_DAYS: Final = 3_653  # ten years (EU AI Act Art. 18); shorter classes say so when the table is made
 
 
 class Lake:
-    """Delta tables below one root folder or URL; names are paths such as ``credit_risk/predictions``."""
+    """Delta tables below one root folder or URL; names are paths such as ``credit_risk/predictions``.
 
-    def __init__(self, root: str | Path) -> None:
+    A commit is a create-if-absent of its log entry: of writers that race one wins, and the others build on it.
+
+    Args:
+        root: a folder, or a URL as `ObjectStore` takes it.
+        storage: how a URL is reached.
+        scratch: where files are built before they are uploaded; the system's folder for such files if none is given.
+    """
+
+    def __init__(
+        self, root: str | Path, storage: StorageSettings | None = None, *, scratch: Path | None = None
+    ) -> None:
         self.root = str(root).rstrip("/")
+        self.scratch = scratch
+        self.store = ObjectStore(self.root, storage)
         self._read_handles: dict[str, DeltaTable] = {}
         self._datasets: dict[str, tuple[DeltaTable, int, ds.Dataset]] = {}
 
     def __repr__(self) -> str:
         return f"Lake({self.root!r})"
 
+    @property
+    def is_remote(self) -> bool:
+        return is_remote(self.root)
+
     def uri(self, name: str) -> str:
         return f"{self.root}/{name}"
 
+    @property
+    def _options(self) -> dict[str, str] | None:
+        return delta_options(self.root, self.store.storage)
+
     def exists(self, name: str) -> bool:
         from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
 
-        return bool(DeltaTable.is_deltatable(self.uri(name)))
+        try:
+            return bool(DeltaTable.is_deltatable(self.uri(name), self._options))
+        except (DeltaError, OSError) as error:
+            raise failure(f"Looking for the table {name}", error, "nothing was changed") from error
 
-    def _open(self, name: str, version: int | None = None) -> DeltaTable:
+    def table(self, name: str, version: int | None = None) -> DeltaTable:
+        """A handle of its own, as the table is now or was at a version.
+
+        Raises:
+            NotFound: there is no such table or version.
+            StorageFailed: the store cannot be read.
+        """
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
         try:
-            return DeltaTable(self.uri(name), version=version)
+            return DeltaTable(self.uri(name), version=version, storage_options=self._options)
         except (TableNotFoundError, DeltaError) as error:
             raise NotFound(
                 f"There is no table {name}" + (f" at version {version}." if version is not None else "."),
                 next_step="Check the root; `mlp models` lists what it holds.",
             ) from error
+        except OSError as error:
+            raise failure(f"Opening the table {name}", error, "nothing was changed") from error
 
     def _newest(self, name: str) -> DeltaTable:
         """A handle for reading the newest version; kept, since opening a table anew reads its whole log."""
@@ -67,7 +104,7 @@ class Lake:
             except (DeltaError, OSError):
                 held = None  # the table was replaced or mended under us
         if held is None:
-            held = self._open(name)
+            held = self.table(name)
             self._read_handles[name] = held
         return held
 
@@ -80,22 +117,29 @@ class Lake:
         retention_days: int = DEFAULT_RETENTION_DAYS,
     ) -> None:
         """Makes an empty table with our retention, unless it exists."""
-        from deltalake import DeltaTable
+        from deltalake import CommitProperties, DeltaTable
+        from deltalake.exceptions import DeltaError
 
         if self.exists(name):
             return
         interval = f"interval {retention_days} days"  # in days: years and months silently become 30 days
-        DeltaTable.create(
-            self.uri(name),
-            schema=schema,
-            mode="ignore",
-            partition_by=list(partition_by),
-            configuration={
-                "delta.logRetentionDuration": interval,
-                "delta.deletedFileRetentionDuration": interval,
-                "delta.enableExpiredLogCleanup": "false",
-            },
-        )
+        try:
+            DeltaTable.create(
+                self.uri(name),
+                schema=schema,
+                mode="ignore",
+                partition_by=list(partition_by),
+                configuration={
+                    "delta.logRetentionDuration": interval,
+                    "delta.deletedFileRetentionDuration": interval,
+                    "delta.enableExpiredLogCleanup": "false",
+                },
+                storage_options=self._options,
+                commit_properties=CommitProperties(max_commit_retries=0),  # or who comes second makes it once more
+            )
+        except (DeltaError, OSError) as error:
+            if not self.exists(name):  # else somebody else made it at the same time
+                raise failure(f"Making the table {name}", error, "there is none") from error
 
     def append(
         self,
@@ -117,32 +161,80 @@ class Lake:
             StorageFailed: the disk is full or the store refused; the table is as before.
         """
         from deltalake import CommitProperties, Transaction, write_deltalake
-        from deltalake.exceptions import DeltaError
 
         self.create(name, table.schema, partition_by=partition_by, retention_days=retention_days)
+        said = {"ml_platform": json.dumps(dict(metadata or {}), sort_keys=True)}
         transactions = None
         if app_id is not None and txn_version is not None:
-            done = self.txn(name, app_id)
-            if done is not None and done >= txn_version:
-                return self.version_of(name, app_id, txn_version)
             transactions = [Transaction(app_id, txn_version)]
-        said = {"ml_platform": json.dumps(dict(metadata or {}), sort_keys=True)}
-        if app_id is not None:
             said["ml_txn"] = f"{app_id}@{txn_version}"
         properties = CommitProperties(custom_metadata=said, app_transactions=transactions)
-        delta = self._open(name)
-        try:
+
+        def write(delta: DeltaTable) -> None:
             write_deltalake(delta, table, mode="append", commit_properties=properties)
-        except (DeltaError, OSError) as error:
-            raise StorageFailed(
-                f"Writing the table {name} failed ({type(error).__name__}); it is as before.",
-                next_step="Free space or mend the store, then run it again.",
-            ) from error
-        return int(delta.version())
+
+        attempts = 1 if isinstance(table, pa.RecordBatchReader) else _COMMIT_ATTEMPTS  # a reader cannot be read again
+        return self.commit(name, write, app_id=app_id, txn_version=txn_version, attempts=attempts)
+
+    def commit(
+        self,
+        name: str,
+        write: Callable[[DeltaTable], None],
+        *,
+        app_id: str | None = None,
+        txn_version: int | None = None,
+        attempts: int = _COMMIT_ATTEMPTS,
+    ) -> int:
+        """Has ``write`` commit to the table as it is now; returns the table version that holds the transaction.
+
+        The transaction is looked for in the very version on which the commit builds, and Delta refuses it where another
+        commit of the application came between: so it happens at most once, whoever races. Where an answer was lost, the
+        table itself says what happened.
+
+        ``write`` gets the handle; its commit carries the transaction and its ``ml_txn``. ``attempts`` is how often it
+        is tried while others are faster.
+
+        Raises:
+            Conflict: others were faster, every time.
+            StorageFailed: the disk is full or the store refused; the table is as before, unless the error says that the
+                store did not even tell so.
+        """
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        for _ in range(attempts):
+            delta = self.table(name)
+            if app_id is not None and txn_version is not None and _carries(delta, app_id, txn_version):
+                return self.version_of(name, app_id, txn_version)
+            try:
+                write(delta)
+                if app_id is None or txn_version is None:
+                    return int(delta.version())
+                return self.version_of(name, app_id, txn_version)
+            except CommitFailedError:
+                continue  # another commit came between: ours may even be that one, where an answer was lost
+            except (DeltaError, OSError) as error:
+                if app_id is None or txn_version is None or not self._landed(name, app_id, txn_version, error):
+                    raise failure(f"Writing the table {name}", error, "it is as before") from error
+        raise Conflict(
+            f"Others wrote to the table {name} at the same time, {attempts} times; nothing of ours is in it.",
+            next_step="Run it again.",
+        )
+
+    def _landed(self, name: str, app_id: str, txn_version: int, error: Exception) -> bool:
+        """Whether a commit of which we were told that it failed is there nevertheless: its answer may have been lost.
+
+        Raises:
+            StorageFailed: the store says nothing at all.
+        """
+        try:
+            return _carries(self.table(name), app_id, txn_version)
+        except StorageFailed:
+            stands = "whether it was committed is seen when the store answers: run again, it happens at most once"
+            raise failure(f"Writing the table {name}", error, stands) from error
 
     def version(self, name: str) -> int | None:
         """The newest version of a table; None where there is no table."""
-        return int(self._open(name).version()) if self.exists(name) else None
+        return int(self.table(name).version()) if self.exists(name) else None
 
     def txn(self, name: str, app_id: str) -> int | None:
         """The last transaction version that an application id wrote to a table."""
@@ -150,11 +242,10 @@ class Lake:
         return None if found is None else int(found)
 
     def version_of(self, name: str, app_id: str, txn_version: int) -> int:
-        """The table version whose commit carries a transaction."""
-        for most in (8, None):  # almost always it is one of the newest; the whole history grows with the table
-            for commit in self.history(name, most):
-                if commit.get("ml_txn") == f"{app_id}@{txn_version}":
-                    return int(commit["version"])
+        """The table version whose commit carries a transaction; almost always it is one of the newest."""
+        for commit in self._commits(name):
+            if commit.get("ml_txn") == f"{app_id}@{txn_version}":
+                return int(commit["version"])
         raise NotFound(
             f"No commit of {name} carries transaction {txn_version} of its writer.",
             next_step="Run `mlp verify`: a commit was removed.",
@@ -162,33 +253,56 @@ class Lake:
 
     def history(self, name: str, most: int | None = None) -> list[dict[str, Any]]:
         """Commits, newest first (all, or so many), with ``version`` and our metadata under ``ml_platform``."""
-        commits = self._newest(name).history(most)
+        commits = list(islice(self._commits(name), most))
         for commit in commits:
             commit["ml_platform"] = json.loads(commit.get("ml_platform", "{}"))
         return commits
 
+    def _commits(self, name: str) -> Iterator[dict[str, Any]]:
+        """What each commit says of itself, newest first.
+
+        From the log's own entries: Delta's ``history()`` counts versions down from the newest that it knew before it
+        read, and is wrong by one where another commit came between (tried).
+        """
+        for version in range(int(self._newest(name).version()), -1, -1):
+            try:
+                entry = self.store.read(f"{name}/_delta_log/{version:020d}.json")
+            except NotFound:
+                return  # cleaned up, which nobody does but retention
+            actions = [json.loads(line) for line in entry.splitlines()]
+            info: dict[str, Any] = next((one["commitInfo"] for one in actions if "commitInfo" in one), {})
+            yield {**info, "version": version}
+
     def dataset(self, name: str, version: int | None = None) -> ds.Dataset:
         """An Arrow dataset with push-down; DuckDB scans it."""
         if version is not None:
-            return self._open(name, version).to_pyarrow_dataset(filesystem=self._filesystem(name))
+            with self._reading(name):
+                return self.table(name, version).to_pyarrow_dataset(filesystem=self.filesystem(name))
         table = self._newest(name)
         handle, known, data = self._datasets.get(name, (None, -1, None))
         if data is None or handle is not table or known != table.version():
-            data = table.to_pyarrow_dataset(filesystem=self._filesystem(name))  # as dear as the table has files
+            with self._reading(name):
+                data = table.to_pyarrow_dataset(filesystem=self.filesystem(name))  # as dear as the table has files
             self._datasets[name] = (table, int(table.version()), data)
         return data
 
-    def _filesystem(self, name: str) -> fs.FileSystem | None:
-        """Arrow's own file system where the lake is a local folder; None leaves it to Delta.
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """A store that cannot be read is said; a file of a folder, or one that is gone, is the caller's to judge."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if not self.is_remote:
+                raise
+            raise failure(f"Reading the table {name}", error, "nothing was changed") from error
 
-        Delta's is written in Python: a read that Arrow still had under way when the process ended needed the
-        interpreter that was gone, and the process aborted after its work was done (tried: 47 of 60 on a busy machine).
-        """
-        from pyarrow import fs
+    def filesystem(self, name: str) -> fs.FileSystem | None:
+        """Arrow's own file system of a table's files; None where it has none and Delta reads them."""
+        from ml_platform.core.arrow_storage import table_filesystem
 
-        if "://" in self.root:
-            return None
-        return fs.SubTreeFileSystem(self.uri(name), fs.LocalFileSystem())
+        return table_filesystem(self.uri(name), self.store.storage)
 
     def read(
         self,
@@ -199,4 +313,10 @@ class Lake:
         where: ds.Expression | None = None,
     ) -> pa.Table:
         """Rows of one version (the newest by default). Row order has no meaning."""
-        return self.dataset(name, version).to_table(columns=list(columns) if columns else None, filter=where)
+        with self._reading(name):
+            return self.dataset(name, version).to_table(columns=list(columns) if columns else None, filter=where)
+
+
+def _carries(delta: DeltaTable, app_id: str, txn_version: int) -> bool:
+    done = delta.transaction_version(app_id)
+    return done is not None and done >= txn_version

@@ -6,6 +6,7 @@ genesis, not here: a settings file can be edited, genesis cannot.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -16,8 +17,17 @@ from typing import Any, Final, Literal
 
 from ml_platform.core.errors import SettingsError
 from ml_platform.core.spark import SparkSettings
+from ml_platform.core.storage import StorageSettings, location, parse_storage
 
-__all__ = ["ENVIRONMENT_VARIABLE", "BatchSettings", "ServingSettings", "Settings", "load_settings", "settings_path"]
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "BatchSettings",
+    "ServingSettings",
+    "Settings",
+    "load_settings",
+    "settings_path",
+    "settings_text",
+]
 
 ENVIRONMENT_VARIABLE: Final = "ML_PLATFORM_SETTINGS"
 _KNOWN: Final = {
@@ -33,6 +43,7 @@ _KNOWN: Final = {
     "alerts",
     "batch",
     "spark",
+    "storage",
 }
 
 
@@ -66,7 +77,8 @@ class Settings:
 
     ``unavailable`` maps a protected attribute to the written reason why there is no data for it here; it lands in
     evaluations and in what approvers sign. ``launcher`` is the principal under which jobs of this root run.
-    ``alerts`` maps a route's name to its ``kind``, ``least`` severity and ``url``.
+    ``alerts`` maps a route's name to its ``kind``, ``least`` severity and ``url``. ``storage`` says how ``lake`` and
+    ``objects`` are reached where they are URLs.
     """
 
     root: Path
@@ -82,6 +94,7 @@ class Settings:
     alerts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     batch: BatchSettings = field(default_factory=BatchSettings)
     spark: SparkSettings = field(default_factory=SparkSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
 
 
 def settings_path(root: Path | None, environ: Mapping[str, str] | None = None) -> Path:
@@ -127,8 +140,8 @@ def load_settings(path: Path) -> Settings:
     return Settings(
         root=root,
         kind=_kind(document),
-        lake=_text(document, "lake", str(root / "lake")),
-        objects=_text(document, "objects", str(root / "store")),
+        lake=location("lake", _text(document, "lake", str(root / "lake"))),
+        objects=location("objects", _text(document, "objects", str(root / "store"))),
         registry=_text(document, "registry", f"sqlite:///{root / 'registry.sqlite'}"),
         unavailable=_reasons(document.get("unavailable", {})),
         launcher=_text(document, "launcher", "service"),
@@ -138,7 +151,26 @@ def load_settings(path: Path) -> Settings:
         alerts=_alerts(document.get("alerts", {})),
         batch=_batch(document.get("batch", {})),
         spark=_spark(document.get("spark", {})),
+        storage=parse_storage(document.get("storage", {})),
     )
+
+
+def settings_text(given: Mapping[str, Any]) -> str:
+    """The text of a settings file: plain settings first, then tables; names and values as ``load_settings`` takes them.
+
+    Nothing is checked here: load what was written.
+    """
+    plain = {name: value for name, value in given.items() if not isinstance(value, Mapping)}
+    tables = {name: value for name, value in given.items() if isinstance(value, Mapping) and value}
+    lines = ["# What kind of root this is and where things live; docs/settings.md lists every setting."]
+    lines += [f"{name} = {_toml(value)}" for name, value in plain.items()]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{item} = {_toml(value)}" for item, value in sorted(table.items()))]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)  # JSON's texts, numbers and truth values are TOML's
 
 
 def _kind(document: Mapping[str, Any]) -> Literal["wall", "replay"]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ml_platform.core.errors import SettingsError
+from ml_platform.core.storage import StorageSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["JARS_VARIABLE", "SparkSettings", "connector_jars", "open_spark", "spark_uri"]
+__all__ = ["JARS_VARIABLE", "SparkSettings", "connector_jars", "open_spark", "spark_storage", "spark_uri"]
 
 JARS_VARIABLE: Final = "ML_PLATFORM_SPARK_JARS"
 _CHECKOUT_JARS: Final = Path(__file__).resolve().parents[2] / ".cache" / "jars" / "spark"
@@ -109,6 +110,17 @@ def _conf(settings: SparkSettings) -> dict[str, str]:
         conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
         conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
     return conf | dict(settings.conf)
+
+
+def spark_storage(storage: StorageSettings) -> dict[str, str]:
+    """How Spark's file system for S3 reaches a store; credentials come from the environment's normal chain."""
+    found = {
+        "fs.s3a.endpoint": storage.endpoint,
+        "fs.s3a.endpoint.region": storage.region,
+        "fs.s3a.path.style.access": "true" if storage.endpoint else None,
+        "fs.s3a.connection.ssl.enabled": "false" if (storage.endpoint or "").startswith("http://") else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def spark_uri(uri: str) -> str:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from ml_platform.features.aggregations import Aggregation, count, distinct, last, max_, mean, min_, sum_
+from ml_platform.features.aggregations import (
+    Aggregation,
+    approx_distinct,
+    count,
+    distinct,
+    first,
+    last,
+    max_,
+    mean,
+    min_,
+    pivot,
+    quantile,
+    stddev,
+    sum_,
+)
 from ml_platform.features.declaration import Declaration
 from ml_platform.features.entity import Entity
 from ml_platform.features.expressions import Expression
@@ -19,11 +33,16 @@ __all__ = [
     "RequestView",
     "SameAsEvent",
     "Source",
+    "approx_distinct",
     "count",
     "distinct",
+    "first",
     "last",
     "max_",
     "mean",
     "min_",
+    "pivot",
+    "quantile",
+    "stddev",
     "sum_",
 ]

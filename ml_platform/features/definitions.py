@@ -14,7 +14,7 @@ from ml_platform.features.declaration import DEFINITION_FORMAT, Declaration
 from ml_platform.features.entity import Entity
 from ml_platform.features.expressions import Expression
 from ml_platform.features.source import INGESTED, KnownTime, SameAsEvent, Source
-from ml_platform.features.views import FeatureView, RequestView
+from ml_platform.features.views import EXACT, FeatureView, RequestView
 
 __all__ = ["load", "path_of", "rebuild", "store"]
 
@@ -136,7 +136,7 @@ def _optional_duration(microseconds: int | None) -> str | None:
 
 
 def _aggregation(feature: str, spec: Mapping[str, Any]) -> Aggregation:
-    return Aggregation(spec["function"], _duration(**spec["over"]), spec["column"], feature)
+    return Aggregation.from_document(feature, spec, _duration(**spec["over"]))
 
 
 def _feature_view(spec: Mapping[str, Any]) -> FeatureView:
@@ -146,7 +146,7 @@ def _feature_view(spec: Mapping[str, Any]) -> FeatureView:
         source=_source(spec["rows"]),
         aggregations=tuple(_aggregation(name, item) for name, item in spec["aggregations"].items()),
         columns=tuple(_field(column) for column in spec["columns"].values()),
-        refresh=_optional_duration(spec["refresh_us"]),
+        refresh=_optional_duration(spec["refresh_us"]) or EXACT,
         ttl=_optional_duration(spec["ttl_us"]),
     )
 

@@ -15,7 +15,7 @@ from ml_platform.core.errors import DeclarationError
 if TYPE_CHECKING:
     from sqlglot import exp
 
-__all__ = ["ALLOWED", "Tree", "build", "check_tree", "tree_columns"]
+__all__ = ["ALLOWED", "Tree", "build", "check_condition", "check_tree", "tree_columns"]
 
 Tree = dict[str, Any]
 
@@ -174,6 +174,17 @@ def check_tree(tree: Tree, columns: Mapping[str, str], field: str) -> None:
     """
     if _kind(tree, columns, field) not in ("number", "boolean"):
         raise _refuse("The result is a text.", field)
+
+
+def check_condition(tree: Tree, columns: Mapping[str, str], field: str) -> None:
+    """Refuses a tree that is not of the grammar or that is no condition.
+
+    Raises:
+        DeclarationError: says what is there instead.
+    """
+    kind = _kind(tree, columns, field)
+    if kind != "boolean":
+        raise _refuse(f"A condition is true or false; this is a {kind}.", field, "Compare it with something.")
 
 
 def _kind(tree: Tree, columns: Mapping[str, str], field: str) -> str:

@@ -24,7 +24,18 @@ from ml_platform.features.tables import history_of, join_of
 from ml_platform.features.views import FeatureView
 from ml_platform.features.windows import REFRESHED_AT, all_changes, changes_between
 
-__all__ = ["AT", "EVENT", "KEY", "ChangePoint", "OnlineStore", "OnlineValue", "answer", "change_points", "key_bytes"]
+__all__ = [
+    "AT",
+    "EVENT",
+    "KEY",
+    "ChangePoint",
+    "HeldView",
+    "OnlineStore",
+    "OnlineValue",
+    "answer",
+    "change_points",
+    "key_bytes",
+]
 
 KEY: Final = "__key"
 AT: Final = "__at_us"
@@ -53,11 +64,36 @@ class OnlineValue:
     event_us: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class HeldView:
+    """A view that a store holds, by table name: until when it is complete, and its change points."""
+
+    table: str
+    until_us: int
+    points: int
+
+
 class OnlineStore(Protocol):
     """Where routers find stored features. Every implementation answers what the point-in-time join would."""
 
     def publish(self, view: FeatureView, points: pa.Table, *, until_us: int) -> int:
-        """Replaces what is held of a view by these change points, all at once; returns how many there are."""
+        """Replaces what is held of a view by these change points, all at once; returns how many there are.
+
+        Raises:
+            Conflict: what is held is complete until a later time; nothing was changed.
+        """
+        ...
+
+    def held(self) -> list[HeldView]:
+        """Every view that was published here, sorted by table name."""
+        ...
+
+    def forget(self, table: str) -> bool:
+        """Removes what is held of a view's table; False where there was nothing."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of files and connections."""
         ...
 
     def published_until_us(self, view: FeatureView) -> int | None:

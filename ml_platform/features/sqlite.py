@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ml_platform.core.errors import NotFound, StorageFailed
-from ml_platform.features.online import AT, EVENT, KEY, ChangePoint, OnlineValue, answer
+from ml_platform.core.errors import Conflict, NotFound, StorageFailed
+from ml_platform.features.online import AT, EVENT, KEY, ChangePoint, HeldView, OnlineValue, answer
 from ml_platform.features.views import FeatureView
 
 __all__ = ["SqliteOnlineStore"]
@@ -67,6 +67,7 @@ class SqliteOnlineStore:
         """Replaces what is held of a view, all at once; returns how many change points there are now.
 
         Raises:
+            Conflict: a newer publication is held; nothing was changed.
             StorageFailed: the disk is full or the file broken; what was held is held.
         """
         names = [item.name for item in view.features]
@@ -78,6 +79,9 @@ class SqliteOnlineStore:
         try:
             connection.executescript(_SCHEMA)
             connection.execute("begin immediate")
+            held = connection.execute("select until_us from views where view = ?", (view.table,)).fetchone()
+            if held is not None and held[0] > until_us:
+                raise _newer(view)
             connection.execute("delete from points where view = ?", (view.table,))
             for rows in _rows(view.table, points, names):
                 connection.executemany("insert into points (view, key, at_us, event_us, held) values (?,?,?,?,?)", rows)
@@ -132,6 +136,25 @@ class SqliteOnlineStore:
             for key, t_us, row in zip(keys, times_us, found, strict=True)
         ]
 
+    def held(self) -> list[HeldView]:
+        """Every view that was published here, by table name."""
+        if not self._path.exists():
+            return []
+        with self._reader() as connection:
+            rows = connection.execute("select view, until_us, points from views order by view").fetchall()
+        return [HeldView(*row) for row in rows]
+
+    def forget(self, table: str) -> bool:
+        """Removes what is held of a view's table; False where there was nothing."""
+        if not self._path.exists():
+            return False
+        with self._reader() as connection:
+            connection.execute("begin immediate")
+            connection.execute("delete from points where view = ?", (table,))
+            removed = connection.execute("delete from views where view = ?", (table,)).rowcount
+            connection.execute("commit")
+        return removed > 0
+
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
@@ -161,6 +184,14 @@ def _rows(table: str, points: pa.Table, names: Sequence[str]) -> Iterator[list[t
 def _point(row: tuple[int, int | None, str]) -> ChangePoint:
     at_us, event_us, held = row
     return ChangePoint(at_us, event_us, tuple(json.loads(held)))
+
+
+def _newer(view: FeatureView) -> Conflict:
+    return Conflict(
+        "The online store holds newer values of the view; it was not changed.",
+        field=view.name,
+        next_step="Nothing is to be done: another `mlp features materialize` was faster.",
+    )
 
 
 def _failed(error: Exception) -> StorageFailed:

@@ -7,19 +7,37 @@ gives float64 [steps], NaN where null. Sums are exact integers until they are ro
 from __future__ import annotations
 
 import heapq
+import math
+from bisect import bisect_left, insort
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Stay", "counted", "distinct_of", "largest_of", "last_of", "mean_of", "smallest_of", "sum_of"]
+__all__ = [
+    "Stay",
+    "counted",
+    "deviation_of",
+    "distinct_of",
+    "first_of",
+    "folded",
+    "largest_of",
+    "last_of",
+    "mean_of",
+    "ordered_of",
+    "smallest_of",
+    "sum_of",
+]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _EXACT: Final = 2.0**53
+
+State = TypeVar("State")
 
 
 @dataclass(frozen=True)
@@ -71,20 +89,39 @@ def _small_integers(values: Floats) -> bool:
 
 
 def _exact_quotient(stay: Stay, values: Floats, divisor: Ints) -> Floats:
+    whole, lowest = _integers(values)
+    scale = 1 << -lowest
+    pairs = zip(_totals(stay, whole), divisor.tolist(), strict=True)
+    return np.array([_divided(total, scale * max(number, 1)) for total, number in pairs], np.float64)
+
+
+def _integers(values: Floats) -> tuple[list[int], int]:
+    """The values as exact integers, times 2 to a common exponent that is not positive."""
     mantissa, exponent = np.frexp(values)
-    whole = (mantissa * _EXACT).astype(np.int64).tolist()
     shift = exponent.astype(np.int64) - 53
-    lowest = min(int(shift.min()), 0)
+    lowest = min(int(shift.min(initial=0)), 0)
+    digits = (mantissa * _EXACT).astype(np.int64).tolist()
+    return [digit << up for digit, up in zip(digits, (shift - lowest).tolist(), strict=True)], lowest
+
+
+def _totals(stay: Stay, amounts: list[int]) -> list[int]:
     change = [0] * stay.steps
-    for enter, leave, digits, up in zip(
-        stay.enter.tolist(), stay.leave.tolist(), whole, (shift - lowest).tolist(), strict=True
-    ):
-        amount = digits << up
+    for enter, leave, amount in zip(stay.enter.tolist(), stay.leave.tolist(), amounts, strict=True):
         change[enter] += amount
         change[leave] -= amount
-    scale = 1 << -lowest
-    pairs = zip(accumulate(change), divisor.tolist(), strict=True)
-    return np.array([_divided(total, scale * max(number, 1)) for total, number in pairs], np.float64)
+    return list(accumulate(change))
+
+
+def deviation_of(stay: Stay, values: Floats) -> Floats:
+    """The root of the exact variance of a sample, rounded; null under two values, and when the variance overflows."""
+    whole, lowest = _integers(values)
+    scale = 1 << (-2 * lowest)
+    sums, squares = _totals(stay, whole), _totals(stay, [amount * amount for amount in whole])
+    variance = [
+        _divided(n * square - total * total, scale * n * (n - 1)) if n > 1 else np.nan
+        for n, total, square in zip(counted(stay).tolist(), sums, squares, strict=True)
+    ]
+    return np.sqrt(np.array(variance, np.float64))
 
 
 def _divided(numerator: int, denominator: int) -> float:
@@ -98,6 +135,11 @@ def last_of(stay: Stay, rank: Ints, values: Floats) -> Floats:
     """The value of the row with the highest rank, null included."""
     top = _highest(stay, rank)
     return np.where(top < 0, np.nan, values[top]) if len(values) else np.full(stay.steps, np.nan)
+
+
+def first_of(stay: Stay, rank: Ints, values: Floats) -> Floats:
+    """The value of the row with the lowest rank, null included."""
+    return last_of(stay, -rank, values)
 
 
 def largest_of(stay: Stay, values: Floats) -> Floats:
@@ -135,13 +177,36 @@ def _highest(stay: Stay, rank: Ints) -> Ints:
     return top
 
 
+def ordered_of(stay: Stay, values: Floats, q: float) -> Floats:
+    """The value at rank floor(q × (n − 1)) of the n values that are in, in ascending order."""
+    changes = _comings_and_goings(stay, values.tolist())
+    inside: list[float] = []
+    found = np.full(stay.steps, np.nan)
+    for position, step in enumerate(changes):
+        for value, sign in step:
+            if sign > 0:
+                insort(inside, value)
+            else:
+                del inside[bisect_left(inside, value)]
+        if inside:
+            found[position] = inside[math.floor(q * (len(inside) - 1))]
+    return found
+
+
+def _comings_and_goings(stay: Stay, items: Sequence[Any]) -> list[list[tuple[Any, int]]]:
+    """At each position, what comes (+1) and goes (−1): comings first, so that nothing goes before it came."""
+    changes: list[list[tuple[Any, int]]] = [[] for _ in range(stay.steps)]
+    for enter, item in zip(stay.enter.tolist(), items, strict=True):
+        changes[enter].append((item, 1))
+    for leave, item in zip(stay.leave.tolist(), items, strict=True):
+        changes[leave].append((item, -1))
+    return changes
+
+
 def distinct_of(stay: Stay, codes: Ints) -> Ints:
     """How many different codes are in."""
-    changes: list[list[tuple[int, int]]] = [[] for _ in range(stay.steps)]
-    for enter, leave, code in zip(stay.enter.tolist(), stay.leave.tolist(), codes.tolist(), strict=True):
-        changes[enter].append((code, 1))
-        changes[leave].append((code, -1))
-    present: dict[Any, int] = {}
+    changes = _comings_and_goings(stay, codes.tolist())
+    present: dict[int, int] = {}
     number = np.zeros(stay.steps, np.int64)
     for position, step in enumerate(changes):
         for code, sign in step:
@@ -150,3 +215,49 @@ def distinct_of(stay: Stay, codes: Ints) -> Ints:
                 del present[code]
         number[position] = len(present)
     return number
+
+
+def folded(
+    stay: Stay, empty: State, add: Callable[[State, list[int]], State], answer: Callable[[State], float]
+) -> Floats:
+    """A fold over the rows that are in, for states from which nothing can be taken out again.
+
+    A row's stay is a few nodes of a binary tree over the positions; the way from the root to a position passes all rows
+    that are in there. So each row is added about log₂(steps) times, and not once for each position.
+
+    Args:
+        stay: when each row is in.
+        empty: the state of no rows.
+        add: a new state with these rows; the given one stays as it is.
+        answer: of a state.
+    """
+    found = np.full(stay.steps, np.nan)
+    size = 1 << max(stay.steps - 1, 0).bit_length()
+    rows = _on_tree(stay, size)
+    pending: list[tuple[int, int, int, State]] = [(1, 0, size, empty)]
+    while pending:
+        node, start, width, state = pending.pop()
+        if start >= stay.steps:
+            continue
+        state = add(state, rows[node]) if node in rows else state
+        if width == 1:
+            found[start] = answer(state)
+            continue
+        half = width // 2
+        pending += [(2 * node, start, half, state), (2 * node + 1, start + half, half, state)]
+    return found
+
+
+def _on_tree(stay: Stay, size: int) -> dict[int, list[int]]:
+    rows: dict[int, list[int]] = {}
+    for row, (enter, leave) in enumerate(zip(stay.enter.tolist(), stay.leave.tolist(), strict=True)):
+        low, high = enter + size, leave + size
+        while low < high:
+            if low & 1:
+                rows.setdefault(low, []).append(row)
+                low += 1
+            if high & 1:
+                high -= 1
+                rows.setdefault(high, []).append(row)
+            low, high = low // 2, high // 2
+    return rows

@@ -15,8 +15,9 @@ from ml_platform.features.entity import Entity
 from ml_platform.features.request_view import Lineage, RequestView, check_fields
 from ml_platform.features.source import KnownTime, Source
 
-__all__ = ["FeatureView", "RequestView"]
+__all__ = ["EXACT", "FeatureView", "RequestView"]
 
+EXACT: Final = "exact"
 _HISTORY_TYPE: Final = {"number": "float64", "category": "string"}
 
 
@@ -25,8 +26,9 @@ class FeatureView(Declaration):
     """Stored features of an entity, as of the last ``refresh`` before T.
 
     Either ``aggregations`` over a ``source``: at T the value is that of the windows at r = floor(T, refresh) (whole
-    multiples of ``refresh`` since 1970 UTC). Or ``columns``, of a ``source`` or of the rows of ``sql`` over ``inputs``:
-    at T the value is that of the last row by (event, known, tie-break) known at r, as long as T < event time + ttl.
+    multiples of ``refresh`` since 1970 UTC), or at T itself. Or ``columns``, of a ``source`` or of the rows of ``sql``
+    over ``inputs``: at T the value is that of the last row by (event, known, tie-break) known at r, as long as
+    T < event time + ttl.
 
     Args:
         name: the view's name.
@@ -40,7 +42,7 @@ class FeatureView(Declaration):
         known_time: with ``sql``: their known time column, or ``SameAsEvent(reason=…)``.
         tie_break: with ``sql``: number columns that order rows with equal times.
         deleted: with ``sql``: a bool column; true withdraws the fact.
-        refresh: an exact duration; ``None`` (columns only) means at T itself.
+        refresh: an exact duration, or ``"exact"``: at T itself; so is ``None``, which only columns may leave out.
         ttl: an exact duration, columns only; a window is an aggregation's own ttl.
 
     Raises:
@@ -76,6 +78,7 @@ class FeatureView(Declaration):
             check_known(key, history.columns, field="entity")
         for aggregation in self.aggregations:
             aggregation.check(history.columns)
+        object.__setattr__(self, "aggregations", tuple(item.bound(history.columns) for item in self.aggregations))
         check_fields(self.columns, history.columns)
         if self.columns and set(history.keys) != set(self.entity.keys):
             raise DeclarationError(
@@ -117,9 +120,11 @@ class FeatureView(Declaration):
         if self.refresh is None:
             if self.aggregations:
                 raise DeclarationError(
-                    "A windowed view says how often it is computed.", field="refresh", next_step='Write refresh="1d".'
+                    "A windowed view says how often it is computed.",
+                    field="refresh",
+                    next_step='Write refresh="1d", or refresh="exact" for the moment of the request.',
                 )
-        elif not self.refresh_us:
+        elif self.refresh != EXACT and not self.refresh_us:
             raise DeclarationError(
                 "refresh is an exact, positive duration.", field="refresh", next_step='Write it as "1d", "6h" or "15m".'
             )
@@ -148,7 +153,7 @@ class FeatureView(Declaration):
     @property
     def refresh_us(self) -> int | None:
         """The refresh in microseconds; None means at T itself."""
-        if self.refresh is None:
+        if self.refresh is None or self.refresh == EXACT:
             return None
         duration = Duration.parse(self.refresh, field="refresh")
         return 0 if duration.months else duration.microseconds
@@ -213,7 +218,7 @@ class FeatureView(Declaration):
             return {column.name: origin[column.name] for column in self.columns}
         result: Lineage = {}
         for aggregation in self.aggregations:
-            read = [aggregation.column] if aggregation.column else list(self.entity.keys)
+            read = aggregation.reads() or self.entity.keys
             result[aggregation.feature] = sorted({pair for column in read for pair in origin[column]})
         return result
 

@@ -6,21 +6,21 @@ withdrawn or too old. A sweep over these intervals gives every change, once. Pur
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml_platform.core.errors import DataError, DeclarationError
+from ml_platform.core.errors import DeclarationError
 from ml_platform.core.rows import micros
 from ml_platform.features import sweep
 from ml_platform.features.aggregations import Aggregation
 from ml_platform.features.views import FeatureView
+from ml_platform.features.window_values import dense_ranks, holds, values_of
 
 __all__ = ["REFRESHED_AT", "aggregate_changes", "all_changes", "changes_between", "changes_schema"]
 
@@ -35,9 +35,10 @@ Floats = npt.NDArray[np.float64]
 def aggregate_changes(view: FeatureView, rows: pa.Table, start: datetime | None, end: datetime) -> pa.Table:
     """The change points of a windowed view with ``refreshed_at`` in [start, end), sorted by (time, keys).
 
-    A row says the values of a key from ``refreshed_at`` (a multiple of the view's refresh) to its next row; values are
-    float64. With ``start``, every key whose windows are not empty has a row at the first refresh from ``start`` on, so
-    that the result stands on its own. Only rows with greatest(event, known) up to a refresh are used for it.
+    A row says the values of a key from ``refreshed_at`` (a multiple of the view's refresh, if it has one) to its next
+    row; values are float64. With ``start``, every key whose windows are not empty has a row at the first refresh from
+    ``start`` on, so that the result stands on its own. Only rows with greatest(event, known) up to a refresh are used
+    for it.
 
     Args:
         view: a view with aggregations.
@@ -109,13 +110,13 @@ def _up(at: Ints, refresh_us: int) -> Ints:
 
 def all_changes(view: FeatureView, rows: pa.Table) -> pa.Table:
     """Every change point of a windowed view, sorted by (time, keys); for arguments and errors see above."""
-    if not view.aggregations or view.refresh_us is None:
+    if not view.aggregations:
         raise DeclarationError("The view has no aggregations.", field=view.name, next_step="Store its rows instead.")
     facts = _facts(view, rows)
-    stays = [_stay(view, facts, item) for item in view.aggregations]
+    stays = [_stay(view, rows, facts, item) for item in view.aggregations]
     grid = _Grid.of(facts.group, [(stay[0], stay[1]) for stay in stays])
     values = [
-        _values(item, rows, facts, grid.stay(facts.group, enter, leave), enter < leave)
+        values_of(item, rows, facts.rank, grid.stay(facts.group, enter, leave), enter < leave)
         for item, (enter, leave) in zip(view.aggregations, stays, strict=True)
     ]
     return _table(view, facts, grid, values)
@@ -137,8 +138,9 @@ def _facts(view: FeatureView, rows: pa.Table) -> _Facts:
     source = view.history
     event, known = _micros(rows, source.event_time), _micros(rows, source.known_column)
     at = np.maximum(event, known)
-    fact_key, _ = _codes(rows, source.keys)
-    ties = [_ranked(rows.column(column)) for column in reversed(source.tie_break)]
+    # Sorted: the digest, and a definition rebuilt from it, do not know the declared order of a source's keys.
+    fact_key, _ = _codes(rows, tuple(sorted(source.keys)))
+    ties = [dense_ranks(rows.column(column)) for column in reversed(source.tie_break)]
     order = np.lexsort([*ties, known, event, fact_key])
     same = (fact_key[order][1:] == fact_key[order][:-1]) & (event[order][1:] == event[order][:-1])
     ends = np.full(len(at), _NEVER)
@@ -158,17 +160,11 @@ def _facts(view: FeatureView, rows: pa.Table) -> _Facts:
     return _Facts(group, groups, event, begins, ends, rank)
 
 
-def _ranked(column: pa.ChunkedArray[Any]) -> Ints:
-    """Dense ranks: equal values, equal ranks."""
-    ranks: Ints = pc.rank(column, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
-    return ranks
-
-
 def _codes(rows: pa.Table, keys: tuple[str, ...]) -> tuple[Ints, pa.Table]:
     """Each row's number in the sorted distinct keys, and these keys."""
     if rows.num_rows == 0:
         return np.empty(0, np.int64), rows.select(list(keys))
-    ranks = [_ranked(rows.column(key)) for key in keys]
+    ranks = [dense_ranks(rows.column(key)) for key in keys]
     order = np.lexsort(ranks[::-1])
     new = np.zeros(len(order), np.bool_)
     for rank in ranks:
@@ -179,9 +175,12 @@ def _codes(rows: pa.Table, keys: tuple[str, ...]) -> tuple[Ints, pa.Table]:
     return codes, rows.select(list(keys)).take(pa.array(order[new]))
 
 
-def _stay(view: FeatureView, facts: _Facts, item: Aggregation) -> tuple[Ints, Ints]:
+def _stay(view: FeatureView, rows: pa.Table, facts: _Facts, item: Aggregation) -> tuple[Ints, Ints]:
     too_old = _up(item.window.after_us(facts.event), view.refresh_us or 1)
-    return facts.begins, np.minimum(facts.ends, too_old)
+    leave = np.minimum(facts.ends, too_old)
+    if item.condition is not None:
+        leave = np.where(holds(item.condition, rows), leave, facts.begins)
+    return facts.begins, leave
 
 
 @dataclass(frozen=True)
@@ -217,41 +216,6 @@ class _Grid:
             np.searchsorted(self.codes, base + np.searchsorted(self.instants, times[keep])) for times in (enter, leave)
         ]
         return sweep.Stay(positions[0], positions[1], len(self.codes))
-
-
-def _values(
-    item: Aggregation, rows: pa.Table, facts: _Facts, stay: sweep.Stay, lasting: npt.NDArray[np.bool_]
-) -> Floats:
-    if item.column is None:
-        return sweep.counted(stay).astype(np.float64)
-    column = rows.column(item.column)
-    valid = column.is_valid().to_numpy()[lasting]
-    if item.function == "count":
-        return sweep.counted(stay.only(valid)).astype(np.float64)
-    if item.function == "distinct":
-        codes = _ranked(column)[lasting]
-        return sweep.distinct_of(stay.only(valid), codes[valid]).astype(np.float64)
-    values = _floats(column, item.column)[lasting]
-    if item.function == "last":
-        return sweep.last_of(stay, facts.rank[lasting], values)
-    stay, values = stay.only(valid), values[valid]
-    functions: dict[str, Callable[[sweep.Stay, Floats], Floats]] = {
-        "sum": sweep.sum_of,
-        "mean": sweep.mean_of,
-        "min": sweep.smallest_of,
-        "max": sweep.largest_of,
-    }
-    return functions[item.function](stay, values)
-
-
-def _floats(column: pa.ChunkedArray[Any], name: str) -> Floats:
-    try:
-        values: Floats = column.cast(pa.float64()).to_numpy() + 0.0  # one zero: -0.0 and 0.0 are equal values
-    except pa.ArrowInvalid:
-        raise DataError(
-            "An integer is beyond 2^53: float64 cannot hold it.", field=name, next_step="Aggregate a smaller unit."
-        ) from None
-    return values
 
 
 def _table(view: FeatureView, facts: _Facts, grid: _Grid, values: list[Floats]) -> pa.Table:

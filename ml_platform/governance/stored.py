@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from ml_platform.core.delta import Lake
 from ml_platform.core.errors import NotFound
-from ml_platform.core.objects import ObjectStore
 from ml_platform.governance.findings import Finding
 
 __all__ = ["StoredTables"]
@@ -52,17 +51,17 @@ class StoredTables:
         self.findings.append(
             Finding("tampered", name, "the files that its commits name", f"They were replaced or damaged ({why}).")
         )
-        store, data = ObjectStore(self.lake.uri(name)), self.lake.dataset(name)
+        data = self.lake.dataset(name)
         files: list[str] = getattr(data, "files", [])
-        parts = [part for path in files if (part := self._file(store, name, path)) is not None]
+        parts = [part for path in files if (part := self._file(name, path)) is not None]
         if not parts:
             return data.schema.empty_table()
         return pa.concat_tables(parts, promote_options="permissive")
 
-    def _file(self, store: ObjectStore, name: str, path: str) -> pa.Table | None:
+    def _file(self, name: str, path: str) -> pa.Table | None:
         path = unquote(path)
         try:
-            table = pq.read_table(pa.BufferReader(store.read(path)))
+            table = pq.read_table(pa.BufferReader(self.lake.store.read(f"{name}/{path}")))
         except (pa.ArrowException, OSError, NotFound) as error:
             self.findings.append(Finding("tampered", f"{name}/{path}", "a file of the table", type(error).__name__))
             return None

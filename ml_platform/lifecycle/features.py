@@ -18,6 +18,7 @@ from ml_platform.core.delta import Lake
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.rows import utc
+from ml_platform.core.storage import StorageSettings
 from ml_platform.features import FeatureView, definitions
 from ml_platform.features.duckdb import point_in_time
 from ml_platform.features.tables import LakeSources, join_of, materialize, stored_history
@@ -222,7 +223,7 @@ class _StoredFeatures:
 
     def __reduce__(self) -> tuple[object, ...]:
         # Another process opens the same places, once.
-        return _stored_features, (_absolute(self._lake.root), _absolute(self._objects.url))
+        return _stored_features, (_absolute(self._lake.root), _absolute(self._objects.url), self._objects.storage)
 
     def __call__(self, contract: Contract, rows: pa.Table) -> pa.Table:
         views = _contract_views(self._objects, contract)
@@ -231,8 +232,8 @@ class _StoredFeatures:
 
 
 @lru_cache(maxsize=4)
-def _stored_features(lake: str, objects: str) -> _StoredFeatures:
-    return _StoredFeatures(Lake(lake), ObjectStore(objects))
+def _stored_features(lake: str, objects: str, storage: StorageSettings) -> _StoredFeatures:
+    return _StoredFeatures(Lake(lake, storage), ObjectStore(objects, storage))
 
 
 def _absolute(place: str) -> str:

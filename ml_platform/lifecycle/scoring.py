@@ -159,14 +159,14 @@ def _on_spark(platform: Platform, model: Model, window: Window, parts: BatchPart
 
     session = open_spark(platform.settings.spark)
     request: RequestView = model.request
-    table = source_table(request.source)
 
     def rows(contract: Contract) -> SparkRows:
         decided = decided_rows(platform, model.name, window.partition, model.entity.name, contract)
         return lake_rows(
             session,
-            platform.lake.uri(table),
-            source_versions(platform, (request.source,))[request.source.name],
+            platform.lake,
+            source_table(request.source),
+            version=source_versions(platform, (request.source,))[request.source.name],
             columns=_wanted(contract),
             within=(request.time, micros(window.start), micros(window.end)),
             until=(request.source.known_column, known_until_us),

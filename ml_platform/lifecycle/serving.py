@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,15 @@ from ml_platform.registry.routefile import RouteFile
 from ml_platform.serving.declaration import Serving
 from ml_platform.serving.triton.boot import Boot
 from ml_platform.serving.triton.client import TritonClient
+from ml_platform.serving.triton.nginx import Nginx
 from ml_platform.serving.triton.pushing import Pusher, Served
 from ml_platform.serving.triton.repository import NULL_SUFFIX, router_model_name, version_model_name
 from ml_platform.serving.triton.supervisor import Supervisor, Wanted
 from ml_platform.training.artifact import load_artifact
 
-__all__ = ["TritonServing", "predict", "serve"]
+__all__ = ["EdgeChoice", "TritonServing", "predict", "serve"]
+
+EdgeChoice = Literal["auto", "nginx", "none"]
 
 _ANSWER: Final = ("decision", "version", "prediction_id", "epoch")
 """What every router answers beside the named outputs."""
@@ -87,6 +90,7 @@ def serve(
     *,
     ready: Callable[[Boot], None],
     say: Callable[[str], None],
+    edge: EdgeChoice = "auto",
     **addresses: Any,
 ) -> None:
     """Runs the server of a root with all routed versions of these models, until it is interrupted.
@@ -98,11 +102,12 @@ def serve(
         models: the declared models; those without a route are served as soon as they get one.
         ready: called after each start, when the routed versions answer.
         say: told what happens.
+        edge: what stands before the REST port: ``nginx``; ``none``; ``auto``: nginx where the machine has it.
         addresses: ``host``, ``http_port``, ``grpc_port``, ``metrics_port``, where not as the settings say.
 
     Raises:
         Conflict: a server runs for this root already.
-        SettingsError: the settings cannot be used, or the server is not installed.
+        SettingsError: the settings cannot be used, or the server or the edge is not installed.
         ServerUnavailable: it does not start.
     """
     settings = load_settings(settings_file)
@@ -110,12 +115,24 @@ def serve(
     Supervisor(
         root=settings.root,
         settings_file=settings_file,
-        objects=ObjectStore(settings.objects),
+        objects=ObjectStore(settings.objects, settings.storage),
         addresses=replace(settings.serving, **given),
         serving={name: model.serving for name, model in models.items()},
         routed=_Routes(settings.root, say).of,
         say=say,
+        nginx=_edge(edge, say),
     ).run(ready)
+
+
+def _edge(choice: EdgeChoice, say: Callable[[str], None]) -> Nginx | None:
+    """What stands before the REST port, said with what it means."""
+    found = None if choice == "none" else Nginx.required() if choice == "nginx" else Nginx.find()
+    if found is not None:
+        say("edge: nginx reads requests before Triton: what Triton cannot read is refused with 400")
+        return found
+    why = "as told" if choice == "none" else "nginx with the Lua module is not here"
+    say(f"edge: none ({why}): Triton answers 500 to bodies that it cannot read, and some requests bring it down")
+    return None
 
 
 @dataclass

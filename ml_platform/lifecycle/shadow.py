@@ -20,6 +20,7 @@ from typing import Any, Final
 from ml_platform.core.clock import format_utc, parse_utc
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.objects import ObjectStore
+from ml_platform.core.storage import StorageSettings
 from ml_platform.lifecycle.shadow_batch import ShadowRecorder
 from ml_platform.lifecycle.shadow_cursor import COUNTS, ShadowCursor, cursor_path, shadow_lock
 from ml_platform.lifecycle.shadow_source import PrimaryLog, shadowed_pairs
@@ -106,9 +107,9 @@ def shadow_follow(
         return run.done()
 
 
-def _load(store: str, artifact: str) -> Scorer:
+def _load(store: str, storage: StorageSettings, artifact: str) -> Scorer:
     """In the child: the version by its stored artifact; a shadow gives no reasons."""
-    return Scorer.load(ObjectStore(store), artifact, reasons=False)
+    return Scorer.load(ObjectStore(store, storage), artifact, reasons=False)
 
 
 @dataclass
@@ -133,7 +134,9 @@ class ShadowRun:
         self._version = known.version(self.version) if self.version is not None else _newest(known.versions.values())
         self.version = self._version.number
         self.path = cursor_path(self.platform.root, self.model, self.version)
-        load = self.load or partial(_load, self.platform.objects.url, self._version.digests.artifact)
+        load = self.load or partial(
+            _load, self.platform.objects.url, self.platform.objects.storage, self._version.digests.artifact
+        )
         self._scorer = IsolatedScorer(load, limit_seconds=self.limit_seconds)
         self._recorder = ShadowRecorder(self.platform, self._version, self._scorer)
 

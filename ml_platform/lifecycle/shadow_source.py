@@ -17,11 +17,11 @@ from ml_platform.governance.contracts import KnownContracts
 from ml_platform.lifecycle.decisions import complete_segments
 from ml_platform.platform import Platform
 from ml_platform.serving.online_record import DECISION
-from ml_platform.serving.online_writers import writer_folders
+from ml_platform.serving.online_writers import frames_of, writer_folders
 from ml_platform.serving.raw_decision import RawDecision
 from ml_platform.serving.record import SHADOW_ROLE, Header, Section
 from ml_platform.serving.tables import header_from_row, personal_table, predictions_table, section_from_row
-from ml_platform.serving.wal import WAL_FOLDER, read_frames
+from ml_platform.serving.wal import WAL_FOLDER
 
 __all__ = ["Primary", "PrimaryLog", "shadowed_pairs"]
 
@@ -83,11 +83,10 @@ class PrimaryLog:
         for folder in writer_folders(self.platform.root / WAL_FOLDER, self.model):
             if folder.writer.startswith(_SHADOW_WRITER):
                 continue
-            with folder.adopted() as dead:
-                files = folder.files() if dead else folder.closed_files()
-            for file in files:
-                if file not in self._read and file.exists():  # else sealed and removed meanwhile
-                    self._keep(read_frames(file).frames)
+            for file in folder.closed_files() if folder.held else folder.files():
+                found = None if file in self._read else frames_of(file)
+                if found is not None:  # else sealed and removed meanwhile, and found in the lake
+                    self._keep(found.frames)
                     self._read.add(file)
         self._held = {key: one for key, one in self._held.items() if _is_next(one.header, following)}
         return self._held

@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
-import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 
 from ml_platform.core.delta import Lake
 from ml_platform.core.errors import SchemaMismatch, StorageFailed
+from ml_platform.core.storage import failure
+from ml_platform.serving.data_files import FileTarget, file_target
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 __all__ = ["DataFile", "PartitionWriter", "commit_files", "committed_version", "storage_failed"]
 
@@ -38,19 +41,7 @@ class DataFile:
 
 def storage_failed(name: str, error: Exception) -> StorageFailed:
     """The error of a full disk or an unreachable store, from whatever the layer below raised."""
-    return StorageFailed(
-        f"Writing {name} failed ({type(error).__name__}); what was there before stands.",
-        next_step="Free space or mend the store, then run it again.",
-    )
-
-
-def _filesystem(lake: Lake, name: str) -> pa_fs.FileSystem:
-    uri = lake.uri(name)
-    if "://" not in uri:
-        return pa_fs.SubTreeFileSystem(str(Path(uri).absolute()), pa_fs.LocalFileSystem())
-    from deltalake.fs import DeltaStorageHandler
-
-    return pa_fs.PyFileSystem(DeltaStorageHandler(uri))
+    return failure(f"Writing {name}", error, "what was there before stands")
 
 
 @dataclass
@@ -78,10 +69,11 @@ class PartitionWriter:
     done: int | None = None
     _open: pq.ParquetWriter | None = None
     _rows: int = 0
+    _target: FileTarget = field(init=False)
 
     def __post_init__(self) -> None:
-        self._filesystem = _filesystem(self.lake, self.name)
         self.done = committed_version(self.lake, self.name, self.app_id, self.txn_version)
+        self._target = file_target(self.lake, self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +90,7 @@ class PartitionWriter:
                 self._open.close()
         except OSError:
             pass  # the disk is full: the error that led here is the one to report
+        self._target.drop()
 
     @property
     def _folder(self) -> str:
@@ -107,13 +100,6 @@ class PartitionWriter:
     def _path(self) -> str:
         return f"{self._folder}/{self.writer}-{len(self.files):05d}.parquet"
 
-    @property
-    def _unfinished(self) -> str:
-        """On a disk, a file has its name only when it is whole; object stores do that by themselves."""
-        if not isinstance(self._filesystem, pa_fs.SubTreeFileSystem):
-            return self._path
-        return f"{self._folder}/_{self.writer}-{len(self.files):05d}.unfinished"
-
     def write(self, table: pa.Table) -> None:
         """Appends sorted rows that follow those already written."""
         if not table.num_rows or self.done is not None:
@@ -121,11 +107,9 @@ class PartitionWriter:
         try:
             if self._open is None:
                 repeating: Any = list(self.repeating)  # the stubs know a bool only
-                self._filesystem.create_dir(self._folder, recursive=True)
                 self._open = pq.ParquetWriter(
-                    self._unfinished,
+                    self._target.begin(self._path),
                     table.schema,
-                    filesystem=self._filesystem,
                     use_dictionary=repeating,
                     compression=_compression(table.schema, self.dense),
                     store_schema=False,  # dictionaries are how we hand over repeated values, not what the table holds
@@ -143,9 +127,7 @@ class PartitionWriter:
         path = self._path
         try:
             self._open.close()
-            if self._unfinished != path:
-                self._filesystem.move(self._unfinished, path)
-            size = self._filesystem.get_file_info(path).size
+            size = self._target.finish(path)
         except OSError as error:
             raise storage_failed(f"the table {self.name}", error) from error
         self.files.append(DataFile(path, size, dict(self.partition), self._rows))
@@ -178,8 +160,7 @@ def commit_files(writer: PartitionWriter, *, at_us: int, metadata: Mapping[str, 
         SchemaMismatch: a column exists with another type.
         StorageFailed: the disk is full or the store refused; the table is as before.
     """
-    from deltalake import CommitProperties, DeltaTable, Transaction
-    from deltalake.exceptions import DeltaError
+    from deltalake import CommitProperties, Transaction
     from deltalake.transaction import AddAction, RemoveAction
 
     if writer.done is not None:
@@ -190,27 +171,26 @@ def commit_files(writer: PartitionWriter, *, at_us: int, metadata: Mapping[str, 
     }
     transactions = [Transaction(writer.app_id, writer.txn_version)]
     properties = CommitProperties(custom_metadata=said, app_transactions=transactions)
-    try:
-        _create_table(writer)
-        delta = DeltaTable(writer.lake.uri(writer.name))
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(
+            path=file.path,
+            size=file.size,
+            partition_values=dict(file.partition),
+            modification_time=at_us // 1000,
+            data_change=True,
+            # Bounds of some columns only would prune every file for a filter on the others: row groups have them.
+            stats=json.dumps({"numRecords": file.rows}),
+        )
+        for file in writer.files
+    ]
+    partitions = list(writer.partition)
+
+    def write(delta: DeltaTable) -> None:
         _add_columns(delta, writer)
-        actions: list[AddAction | RemoveAction] = [
-            AddAction(
-                path=file.path,
-                size=file.size,
-                partition_values=dict(file.partition),
-                modification_time=at_us // 1000,
-                data_change=True,
-                # Bounds of some columns only would prune every file for a filter on the others: row groups have them.
-                stats=json.dumps({"numRecords": file.rows}),
-            )
-            for file in writer.files
-        ]
-        partitions = list(writer.partition)
         delta.create_write_transaction(actions, "append", delta.schema(), partitions, commit_properties=properties)
-    except (DeltaError, OSError) as error:
-        raise storage_failed(f"the table {writer.name}", error) from error
-    return writer.lake.version_of(writer.name, writer.app_id, writer.txn_version)
+
+    _create_table(writer)
+    return writer.lake.commit(writer.name, write, app_id=writer.app_id, txn_version=writer.txn_version)
 
 
 def _create_table(writer: PartitionWriter) -> None:

@@ -1,7 +1,8 @@
 """The folders of write-ahead logs: one per writer process, ``wal/<model>/<writer>/``, and whether it still lives.
 
 A writer holds the lock of its folder as long as its process lives; the kernel lets go of it whatever ends the process.
-So a free lock is a dead writer, and whoever takes it owns what the writer left.
+So a free lock is a dead writer, and whoever takes it owns what the writer left. Who only looks takes a shared lock for
+that moment and owns nothing: it never makes a sealer take a dead writer for a living one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from ml_platform.core.errors import DataError, StorageFailed, Tampered
-from ml_platform.serving.wal import COMPLETE, DESCRIPTION, LOCK, SUFFIX, WAL_FOLDER, WriterInfo, read_frames
+from ml_platform.serving.wal import COMPLETE, DESCRIPTION, LOCK, SUFFIX, WAL_FOLDER, Frames, WriterInfo, read_frames
 
-__all__ = ["WriterFolder", "complete_now", "first_frame", "writer_folders"]
+__all__ = ["WriterFolder", "complete_now", "first_frame", "frames_of", "writer_folders"]
 
 _LOOK_SECONDS: Final = 0.02
 
@@ -67,13 +68,17 @@ class WriterFolder:
     def frames(self) -> Iterator[bytes]:
         """Every whole frame that lies here now; files that are sealed meanwhile are passed over."""
         for file in self.files():
-            try:
-                found = read_frames(file).frames
-            except StorageFailed:
-                if file.exists():
-                    raise
-                continue
-            yield from found
+            found = frames_of(file)
+            yield from () if found is None else found.frames
+
+    @property
+    def held(self) -> bool:
+        """Whether its writer lives, or a sealer has adopted it; a look that holds up nobody."""
+        try:
+            with (self.path / LOCK).open("rb+") as stream:
+                return not _locked(stream, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
 
     @contextmanager
     def adopted(self) -> Iterator[bool]:
@@ -84,12 +89,11 @@ class WriterFolder:
             yield True
             return
         with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            while not (mine := _locked(stream, fcntl.LOCK_EX)):
+                if not _locked(stream, fcntl.LOCK_SH):
+                    break
+                time.sleep(_LOOK_SECONDS / 20)  # somebody looks at a dead writer, and lets go at once
+            yield mine
 
     def remove(self) -> None:
         """Removes the folder of a closed writer; its description goes last, so that a killed run is found again."""
@@ -98,6 +102,15 @@ class WriterFolder:
                 left.unlink(missing_ok=True)
         (self.path / DESCRIPTION).unlink(missing_ok=True)
         self.path.rmdir()
+
+
+def _locked(stream: IO[bytes], kind: int) -> bool:
+    """Whether the lock was to be had; a lock that the stream had before is let go of."""
+    try:
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def writer_folders(wal: Path, model: str | None = None) -> list[WriterFolder]:
@@ -115,15 +128,28 @@ def complete_now(wal: Path, wait_seconds: float) -> int:
     asked = [folder for folder in writer_folders(wal) if not folder.path.joinpath(COMPLETE).exists()]
     waiting = set()
     for folder in asked:
-        with folder.adopted() as dead:
-            if not dead and any(file.stat().st_size for file in folder.files()[-1:]):
-                (folder.path / COMPLETE).touch()
-                waiting.add(folder)
+        if folder.held and any(file.stat().st_size for file in folder.files()[-1:]):
+            (folder.path / COMPLETE).touch()
+            waiting.add(folder)
     number, until = len(waiting), time.monotonic() + wait_seconds
     while waiting and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
         waiting = {folder for folder in waiting if (folder.path / COMPLETE).exists()}
     return number - len(waiting)
+
+
+def frames_of(file: Path) -> Frames | None:
+    """What a log file holds; None where it was sealed and removed after it had been listed.
+
+    Raises:
+        StorageFailed: it is there and cannot be read.
+    """
+    try:
+        return read_frames(file)
+    except StorageFailed:
+        if file.exists():
+            raise
+        return None
 
 
 def first_frame(file: Path) -> int:

@@ -10,6 +10,7 @@ from ml_platform.core.contract import Contract
 from ml_platform.core.errors import SettingsError
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.settings import Settings
+from ml_platform.core.storage import is_remote
 from ml_platform.core.subjects import Subjects
 from ml_platform.features import definitions
 from ml_platform.features.request_view import RequestView
@@ -56,7 +57,8 @@ class RouterParts:
 def object_store(settings: Settings) -> ObjectStore:
     """The store of a root; a relative folder counts from the root, for a server's working folder is nobody's choice."""
     where = settings.objects
-    return ObjectStore(where if "://" in where or Path(where).is_absolute() else str(settings.root / where))
+    place = where if is_remote(where) or Path(where).is_absolute() else str(settings.root / where)
+    return ObjectStore(place, settings.storage)
 
 
 def entity_of(objects: ObjectStore, contract: Contract) -> str:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from ml_platform.core.delta import Lake
 from ml_platform.core.errors import DataError, SettingsError, StorageFailed
-from ml_platform.core.spark import spark_uri
+from ml_platform.core.spark import spark_storage, spark_uri
 from ml_platform.serving.engine import FirstPass, Passed, Rows
 from ml_platform.serving.files import PIECE_COLUMNS, RowFiles, pieces_of
 from ml_platform.serving.scoring import rechunk
@@ -77,6 +78,7 @@ class SparkEngine:
             plan = TaskPlan(
                 intent=work.intent,
                 objects=_absolute(work.objects.url),
+                storage=work.objects.storage,
                 reasons=work.scorer.decision is None or work.scorer.native is not None,
                 entity=work.entity,
                 personal=work.personal,
@@ -118,9 +120,10 @@ class SparkEngine:
 
 def lake_rows(
     session: SparkSession,
+    lake: Lake,
     table: str,
-    version: int,
     *,
+    version: int,
     columns: Sequence[str],
     within: tuple[str, int, int],
     until: tuple[str, int],
@@ -130,7 +133,8 @@ def lake_rows(
 
     Args:
         session: Spark's.
-        table: its folder or URL.
+        lake: whose table it is.
+        table: its name.
         version: the table version.
         columns: those that are wanted.
         within: a time column and [start, end) in microseconds since 1970 UTC.
@@ -148,7 +152,8 @@ def lake_rows(
         return expr(f"timestamp_micros({micros})")
 
     try:
-        frame = session.read.format("delta").option("versionAsOf", version).load(spark_uri(table))
+        reader = session.read.format("delta").option("versionAsOf", version)
+        frame = reader.options(**spark_storage(lake.store.storage)).load(spark_uri(lake.uri(table)))
     except (PySparkException, Py4JError) as error:
         if "DATA_SOURCE_NOT_FOUND" not in str(error):
             raise StorageFailed(

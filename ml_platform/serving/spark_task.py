@@ -20,6 +20,7 @@ import pyarrow as pa
 from ml_platform.core import errors
 from ml_platform.core.errors import DataError, DeclarationError, IntegrityError, NotFound, PlatformError, SettingsError
 from ml_platform.core.objects import ObjectStore
+from ml_platform.core.storage import StorageSettings
 from ml_platform.serving.building import RecordBuilder
 from ml_platform.serving.decided import DecidedRows
 from ml_platform.serving.files import read_pieces
@@ -43,7 +44,7 @@ class TaskPlan:
     """What every task of a partition needs; broadcast once.
 
     Args:
-        objects: URL of the object store, as the workers reach it.
+        objects, storage: the object store, as the workers reach it.
         reasons: whether declined rows get reasons.
         folder: where part files go; the driver reads them there.
         nonce: random, of this run.
@@ -53,6 +54,7 @@ class TaskPlan:
 
     intent: Intent
     objects: str
+    storage: StorageSettings
     reasons: bool
     entity: str
     personal: bool
@@ -76,9 +78,9 @@ class Report:
 
 
 @lru_cache(maxsize=4)
-def load_scorer(objects: str, artifact_digest: str, *, reasons: bool) -> Scorer:
+def load_scorer(objects: str, storage: StorageSettings, artifact_digest: str, *, reasons: bool) -> Scorer:
     """The scorer of a version, once a worker; its bytes are checked against the digest."""
-    return Scorer.load(ObjectStore(objects), artifact_digest, reasons=reasons)
+    return Scorer.load(ObjectStore(objects, storage), artifact_digest, reasons=reasons)
 
 
 def run_task(plan: TaskPlan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -121,7 +123,7 @@ def _error_document(error: PlatformError) -> dict[str, Any]:
 
 def _first_pass(plan: TaskPlan, batches: Iterable[pa.RecordBatch]) -> Report:
     folder = Path(plan.folder)
-    scorer = load_scorer(plan.objects, plan.intent.artifact_digest, reasons=plan.reasons)
+    scorer = load_scorer(plan.objects, plan.storage, plan.intent.artifact_digest, reasons=plan.reasons)
     seeds = RemoteSeeds(plan.seeds)
     records = PartWriter(folder, "id", at=6, skip=4)
     quarantine = PartWriter(folder, "row_index", at=0, skip=0)

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_platform.core.errors import StorageFailed
 from ml_platform.core.rows import encode_row
 from ml_platform.registry.state import WriterState
 from ml_platform.serving.lookup import Key
 from ml_platform.serving.online_columns import decision_rows
 from ml_platform.serving.online_record import DECISION, LoggedRefusal, decision_parts, decode, decode_header
-from ml_platform.serving.online_writers import WriterFolder, first_frame, writer_folders
+from ml_platform.serving.online_writers import WriterFolder, first_frame, frames_of, writer_folders
 from ml_platform.serving.raw_decision import Contracts, RawDecision
-from ml_platform.serving.wal import read_frames
 
 __all__ = ["UnsealedCount", "UnsealedRecord", "UnsealedRecords", "count_unsealed"]
 
@@ -129,11 +127,10 @@ def _frames_with(file: Path, wanted: bytes) -> list[bytes]:
     try:
         if wanted not in file.read_bytes():
             return []
-        return [payload for payload in read_frames(file).frames if wanted in payload]
-    except (FileNotFoundError, StorageFailed):
-        if file.exists():
-            raise
-        return []  # sealed and removed meanwhile
+    except FileNotFoundError:  # sealed and removed meanwhile
+        return []
+    found = frames_of(file)
+    return [] if found is None else [payload for payload in found.frames if wanted in payload]
 
 
 def count_unsealed(folder: WriterFolder, known: WriterState | None) -> UnsealedCount:
@@ -147,28 +144,31 @@ def count_unsealed(folder: WriterFolder, known: WriterState | None) -> UnsealedC
         IntegrityError: a frame or the description cannot be read.
     """
     folder.info()
+    living = folder.held
     expected = 0 if known is None else known.next_seq
     following: int | None = None
     decisions = refused = torn = 0
     missing: str | None = None
     oldest: int | None = None
-    with folder.adopted() as dead:
-        for file in folder.files():
-            frames, torn_bytes = read_frames(file)
-            missing = missing or _gap(file, following)
-            following, torn = first_frame(file) + len(frames), torn + torn_bytes
-            for payload in frames:
-                if payload[0] != DECISION:
-                    refused += 1
-                    continue
-                header = decode_header(decision_parts(payload)[0])
-                if header.seq < expected:
-                    continue
-                if header.seq > expected:
-                    missing = missing or f"seq {expected}"
-                expected, decisions = header.seq + 1, decisions + 1
-                oldest = header.recorded_at_us if oldest is None else min(oldest, header.recorded_at_us)
-    return UnsealedCount(folder.model, folder.writer, not dead, decisions, refused, missing, oldest, torn)
+    for file in folder.files():
+        found = frames_of(file)
+        if found is None:
+            following = None  # sealed and removed meanwhile: the numbers of its decisions are in the log
+            continue
+        missing = missing or _gap(file, following)
+        following, torn = first_frame(file) + len(found.frames), torn + found.torn_bytes
+        for payload in found.frames:
+            if payload[0] != DECISION:
+                refused += 1
+                continue
+            header = decode_header(decision_parts(payload)[0])
+            if header.seq < expected:
+                continue
+            if header.seq > expected:
+                missing = missing or f"seq {expected}"
+            expected, decisions = header.seq + 1, decisions + 1
+            oldest = header.recorded_at_us if oldest is None else min(oldest, header.recorded_at_us)
+    return UnsealedCount(folder.model, folder.writer, living, decisions, refused, missing, oldest, torn)
 
 
 def _gap(file: Path, following: int | None) -> str | None:

@@ -16,6 +16,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ml_platform"
 # A vendor may be imported only in modules that bear its name, or that it is the subject of.
 VENDORS: dict[str, set[str]] = {
     "alembic": {"registry/sql.py", "registry/migrations"},
+    "datasketches": {"features/datasketches.py"},
+    "ddsketch": {"features/ddsketch.py"},
     "deltalake": {"core/delta.py", "serving/delta.py"},
     "duckdb": {"features/duckdb.py"},
     "lightgbm": {"training/lightgbm.py"},
@@ -25,6 +27,7 @@ VENDORS: dict[str, set[str]] = {
     "onnxmltools": {"training/onnx.py"},
     "onnxruntime": {"training/onnxruntime.py"},
     "pyspark": {"core/spark.py", "features/spark.py", "serving/spark.py"},
+    "redis": {"features/redis.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
     "sshsig": {"registry/sshsig.py"},
     "torch": {"training/torch.py"},
@@ -45,6 +48,7 @@ HEAVY = {
     "pyspark",
     "matplotlib",
     "duckdb",
+    "redis",
     "tritonclient",
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
@@ -132,8 +136,9 @@ def test_the_public_surface_is_pinned() -> None:
     assert ml_platform.__all__ == [
         "INGESTED", "Approvals", "Attribute", "Decline", "Entity", "FeatureView", "Function", "Guardrails", "Label",
         "LightGBM", "Model", "Monitor", "Onnx", "Platform", "PlatformError", "RequestView", "Retraining", "Rollout",
-        "SameAsEvent", "Serving", "Source", "TimeSplit", "at_least", "brier_skill", "calibrated", "category", "count",
-        "distinct", "group_ratio", "last", "max_", "mean", "min_", "not_worse_than_production", "number", "sum_",
+        "SameAsEvent", "Serving", "Source", "TimeSplit", "approx_distinct", "at_least", "brier_skill", "calibrated",
+        "category", "count", "distinct", "first", "group_ratio", "last", "max_", "mean", "min_",
+        "not_worse_than_production", "number", "pivot", "quantile", "stddev", "sum_",
     ]  # fmt: skip
     for name in ml_platform.__all__:
         assert getattr(ml_platform, name) is not None

@@ -20,6 +20,7 @@ from ml_platform import (
     SameAsEvent,
     Source,
     TimeSplit,
+    approx_distinct,
     at_least,
     calibrated,
     category,
@@ -27,6 +28,8 @@ from ml_platform import (
     group_ratio,
     mean,
     number,
+    quantile,
+    stddev,
 )
 from ml_platform.core.digests import canonical_json
 from ml_platform.datasets import TrainingSetSpec
@@ -79,6 +82,17 @@ BORROWER_HISTORY = FeatureView(
     aggregations=(count(over="24h"), mean("defaulted", over="12mo")),
     refresh="6h",
 )
+FILTERED = FeatureView(
+    "late_history",
+    entity=LOAN,
+    source=OUTCOMES,
+    aggregations=(
+        approx_distinct("loan_id", over="12mo"),
+        quantile("defaulted", 0.95, over="24h"),
+        stddev("defaulted", over="30d", name="spread", where="defaulted >= 1"),
+    ),
+    refresh="exact",
+)
 LABEL = Label(rows=APPLICATION, outcome=OUTCOMES, column="defaulted", horizon="12mo", lag="2d")
 PURPOSE_HISTORY = FeatureView(
     "purpose_history",
@@ -128,6 +142,7 @@ SHOWN = {
     "source with SQL": LATE,
     "request_view": APPLICATION,
     "feature_view": BORROWER_HISTORY,
+    "feature_view with a condition and sketches": FILTERED,
     "model": MODEL,
 }
 DIGESTED = {**SHOWN, "label": LABEL, "source of mature outcomes": LABEL.matured, "training_set": TRAINING_SET}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from ml_platform.features.tables import join_of, stored_history
 from ml_platform.lifecycle import get_online_features, publish_features
 from ml_platform.lifecycle.features import materialize_model_views
 from ml_platform.lifecycle.online_features import online_store
+from tests.services.redis import RedisServer
 
 AS_OF = datetime(2010, 1, 1, tzinfo=UTC)
 
@@ -73,3 +75,17 @@ def test_a_wrong_key_and_an_unpublished_view_are_errors(landed: Platform, quick:
 def test_nothing_is_published_of_sources_that_were_never_landed(empty: Platform, quick: Model) -> None:
     with pytest.raises(NotFound, match="mlp land"):
         publish_features(empty, quick)
+
+
+def test_the_settings_choose_redis_and_it_shows_what_the_embedded_store_shows(
+    landed: Platform, quick: Model, redis: RedisServer
+) -> None:
+    (view,) = quick.stored_views
+    publish_features(landed, quick)
+    embedded = get_online_features(landed, view, {"purpose": "car"})
+    shared = replace(landed, settings=replace(landed.settings, online=redis.url("lifecycle")))
+    with pytest.raises(NotFound, match="mlp features materialize"):
+        get_online_features(shared, view, {"purpose": "car"})
+    (made,) = publish_features(shared, quick)
+    assert made.points > 50
+    assert get_online_features(shared, view, {"purpose": "car"}) == embedded

@@ -51,6 +51,8 @@ class Boot:
     Attributes:
         boot_id: 32 hex characters, new at every start.
         pid: the server's process.
+        http_port: the server's own REST port.
+        edge_port: where clients ask over REST, when an edge stands before the server; else 0.
     """
 
     boot_id: str
@@ -60,6 +62,7 @@ class Boot:
     metrics_port: int
     control_key: str
     capability: str
+    edge_port: int = 0
 
     def __repr__(self) -> str:
         return f"Boot({self.boot_id}, pid={self.pid}, grpc={self.grpc_port}, http={self.http_port})"
@@ -74,6 +77,11 @@ class Boot:
     def alive(self) -> bool:
         """Whether its process exists and is no zombie."""
         return is_running(self.pid)
+
+    @property
+    def rest_port(self) -> int:
+        """Where clients ask over REST."""
+        return self.edge_port or self.http_port
 
     @property
     def parameters(self) -> dict[str, str]:

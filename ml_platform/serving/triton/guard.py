@@ -1,4 +1,4 @@
-"""A small parent for the server, so that it never outlives who started it.
+"""A small parent for a server (Triton, or the edge before it), so that it never outlives who started it.
 
 Run as a file (``python -I guard.py``), with the standard library only: it must start at once and weigh little. It
 reads one line of JSON from standard input, starts the server, writes its process id, and waits. When standard input
@@ -40,7 +40,7 @@ def main() -> int:
         )
     sys.stdout.write(f"{server.pid}\n")
     sys.stdout.flush()
-    code = _wait(server, stopping, order["grace_seconds"])
+    code = _wait(server, stopping, order)
     _clean(server.pid, order)
     return code
 
@@ -66,7 +66,7 @@ def _dies_with(parent: int) -> Any:
     return prepare
 
 
-def _wait(server: subprocess.Popen[bytes], stopping: int, grace_seconds: float) -> int:
+def _wait(server: subprocess.Popen[bytes], stopping: int, order: dict[str, Any]) -> int:
     ended = os.pidfd_open(server.pid)
     waiting = select.poll()
     for descriptor in (0, stopping, ended):
@@ -76,8 +76,8 @@ def _wait(server: subprocess.Popen[bytes], stopping: int, grace_seconds: float) 
     end = select.poll()
     end.register(ended, select.POLLIN)
     if not end.poll(0):
-        server.terminate()
-        if not end.poll(int(grace_seconds * 1000)):
+        server.send_signal(order["end_signal"])
+        if not end.poll(int(order["grace_seconds"] * 1000)):
             server.kill()
     return server.wait()
 
@@ -88,8 +88,9 @@ def _clean(group: int, order: dict[str, Any]) -> None:
         os.killpg(group, signal.SIGKILL)
     for name in order["remove"]:
         Path(name).unlink(missing_ok=True)
-    for region in _SHARED_MEMORY.glob(f"{order['regions']}*"):
-        region.unlink(missing_ok=True)
+    if order["regions"]:
+        for region in _SHARED_MEMORY.glob(f"{order['regions']}*"):
+            region.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -5,23 +5,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
-import json
 import os
-import select
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from ml_platform.core.errors import Conflict, ServerUnavailable
 from ml_platform.core.settings import ENVIRONMENT_VARIABLE, ServingSettings
-from ml_platform.serving.triton import guard
 from ml_platform.serving.triton.boot import CONTROL_HEADER, Boot, boot_path, serving_folder
+from ml_platform.serving.triton.guarded import Guarded, Order, kill
 from ml_platform.serving.triton.wheel import Installation
 
 __all__ = ["LOG_NAME", "Server", "repository_folder"]
@@ -50,7 +45,7 @@ class Server:
 
     root: Path
     boot: Boot
-    _guard: subprocess.Popen[bytes] = field(repr=False)
+    _guarded: Guarded = field(repr=False)
     _lock: int = field(repr=False)
 
     @classmethod
@@ -60,6 +55,7 @@ class Server:
         settings_file: Path,
         addresses: ServingSettings | None = None,
         *,
+        behind_edge: bool = False,
         say: Callable[[str], None] = lambda _text: None,
     ) -> Self:
         """Starts the server without any model and waits until it is ready; ``announce`` tells others where it is.
@@ -68,6 +64,7 @@ class Server:
             root: the root's folder; the repository is its ``triton/``, the log ``serving/triton.log``.
             settings_file: by which the models in the server find the root.
             addresses: where it listens; loopback and free ports if none are given.
+            behind_edge: HTTP listens on loopback, on a free port unless ``addresses`` names one.
             say: told what happens.
 
         Raises:
@@ -83,8 +80,9 @@ class Server:
             installation = Installation.prepare(folder / "runtime")
             repository_folder(root).mkdir(exist_ok=True)
             where = addresses or ServingSettings()
+            hosts = Hosts("127.0.0.1" if behind_edge else where.host, where.host)
             boot = Boot.new(**_ports(where))
-            started = cls(root, boot, _guarded(installation, root, settings_file, boot, where.host, lock), lock)
+            started = cls(root, boot, _guarded(installation, root, settings_file, boot, hosts, lock), lock)
             pid = started._reported_pid()
             started.boot = replace(boot, pid=pid)
             say(f"server process {pid}, log {LOG_NAME}")
@@ -97,36 +95,26 @@ class Server:
             raise
         return started
 
-    def announce(self) -> None:
-        """Writes ``boot.json``: from now on the root has a server."""
+    def announce(self, *, edge_port: int = 0) -> None:
+        """Writes ``boot.json``: from now on the root has a server, and perhaps an edge before it."""
+        self.boot = replace(self.boot, edge_port=edge_port)
         self.boot.write(self.root)
 
     @property
     def alive(self) -> bool:
-        return self._guard.poll() is None and self.boot.alive
+        return self._guarded.alive and self.boot.alive
 
     def kill(self) -> None:
         """Ends the server at once: for one that cannot stop in order any more."""
-        if self.boot.alive:
-            os.kill(self.boot.pid, signal.SIGKILL)
+        kill(self.boot.pid)
 
     def wait(self, seconds: float) -> bool:
         """Waits for the end of the server; False when it still runs after ``seconds``."""
-        try:
-            self._guard.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return self._guarded.wait(seconds)
 
     def stop(self) -> None:
         """Stops it: answers what was asked, then ends; after a grace it is killed. Nothing of it is left."""
-        if self._guard.stdin is not None:
-            self._guard.stdin.close()
-        if not self.wait(2 * _GRACE_SECONDS):
-            self._guard.kill()  # the kernel takes the server with it
-            self._guard.wait()
-        if self._guard.stdout is not None:
-            self._guard.stdout.close()
+        self._guarded.stop()
         boot_path(self.root).unlink(missing_ok=True)
         if self._lock >= 0:
             os.close(self._lock)
@@ -139,12 +127,10 @@ class Server:
         self.stop()
 
     def _reported_pid(self) -> int:
-        stream = self._guard.stdout
-        ready = [] if stream is None else select.select([stream], [], [], _START_SECONDS)[0]
-        line = stream.readline() if ready and stream is not None else b""
-        if not line.strip():
+        pid = self._guarded.pid(_START_SECONDS)
+        if pid is None:
             raise _not_started()
-        return int(line)
+        return pid
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -192,37 +178,33 @@ def _ports(where: ServingSettings) -> dict[str, int]:
             one.close()
 
 
+class Hosts(NamedTuple):
+    """Addresses to listen on: for HTTP, and for gRPC and metrics."""
+
+    http: str
+    others: str
+
+
 def _guarded(
-    installation: Installation, root: Path, settings_file: Path, boot: Boot, host: str, lock: int
-) -> subprocess.Popen[bytes]:
+    installation: Installation, root: Path, settings_file: Path, boot: Boot, hosts: Hosts, lock: int
+) -> Guarded:
     folder = serving_folder(root)
     regions = f"mlp_{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]}_"
     _forget_regions(regions)
-    log = folder / LOG_NAME
-    if log.exists():
-        log.replace(log.with_suffix(".previous.log"))
-    log.touch(mode=0o600)
-    order = {
-        "command": _command(installation, repository_folder(root), boot, host, f"{regions}{boot.boot_id[:8]}_"),
-        "log": str(log),
-        "grace_seconds": _GRACE_SECONDS,
-        "remove": [str(boot_path(root))],
-        "regions": f"{regions}{boot.boot_id[:8]}_",
-    }
+    own = f"{regions}{boot.boot_id[:8]}_"
     environ = {**installation.environment(os.environ), ENVIRONMENT_VARIABLE: str(settings_file.resolve())}
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
-        [sys.executable, "-I", str(Path(guard.__file__))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+    return Guarded.start(
+        Order(
+            command=_command(installation, repository_folder(root), boot, hosts, own),
+            log=str(folder / LOG_NAME),
+            grace_seconds=_GRACE_SECONDS,
+            remove=[str(boot_path(root))],
+            regions=own,
+        ),
         env={**environ, **boot.environment()},
-        pass_fds=[lock],  # the lock is held until the guard, and so the server, has gone
-        start_new_session=True,  # Ctrl-C reaches us first, and we stop the server in order
-        cwd=root,
+        folder=root,
+        keep=[lock],  # the lock is held until the guard, and so the server, has gone
     )
-    if process.stdin is not None:
-        process.stdin.write(json.dumps(order).encode() + b"\n")
-        process.stdin.flush()
-    return process
 
 
 def _forget_regions(prefix: str) -> None:
@@ -231,17 +213,17 @@ def _forget_regions(prefix: str) -> None:
         region.unlink(missing_ok=True)
 
 
-def _command(installation: Installation, repository: Path, boot: Boot, host: str, regions: str) -> list[str]:
+def _command(installation: Installation, repository: Path, boot: Boot, hosts: Hosts, regions: str) -> list[str]:
     control = f"{CONTROL_HEADER}={boot.control_key}"
     options = {
         "model-repository": repository,
         "backend-directory": installation.backends,
         "model-control-mode": "explicit",
-        "http-address": host,
+        "http-address": hosts.http,
         "http-port": boot.http_port,
-        "grpc-address": host,
+        "grpc-address": hosts.others,
         "grpc-port": boot.grpc_port,
-        "metrics-address": host,
+        "metrics-address": hosts.others,
         "metrics-port": boot.metrics_port,
         "allow-gpu-metrics": "false",
         "http-restricted-api": f"{_RESTRICTED}:{control}",

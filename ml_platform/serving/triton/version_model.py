@@ -11,15 +11,14 @@ import hmac
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ml_platform.core.errors import ArtifactCorrupt, SettingsError
-from ml_platform.core.objects import ObjectStore
 from ml_platform.core.settings import load_settings, settings_path
+from ml_platform.serving.router_root import object_store
 from ml_platform.serving.triton.boot import CAPABILITY_PARAMETER, CAPABILITY_VARIABLE
 from ml_platform.serving.triton.repository import MATRIX
 from ml_platform.training.artifact import ONNX_PART, load_artifact
@@ -51,7 +50,7 @@ class TritonPythonModel:
         self._pb = pb
         parameters = config_parameters(args)
         settings = load_settings(settings_path(None))
-        artifact = load_artifact(ObjectStore(_absolute(settings.objects, settings.root)), parameters["artifact"])
+        artifact = load_artifact(object_store(settings), parameters["artifact"])
         self._names = artifact.contract.names
         self._output = artifact.contract.outputs[0].name
         self._model = OnnxModel(artifact.part(ONNX_PART))
@@ -119,8 +118,3 @@ class TritonPythonModel:
 
     def _refusal(self, text: str) -> Any:
         return self._pb.InferenceResponse(error=self._pb.TritonError(text, self._pb.TritonError.INVALID_ARG))
-
-
-def _absolute(url: str, root: Path) -> str:
-    """A relative folder counts from the root, for a server's working folder is nobody's choice."""
-    return url if "://" in url or Path(url).is_absolute() else str(root / url)

@@ -6,6 +6,7 @@ import pytest
 
 from ml_platform.serving.declaration import Serving
 from ml_platform.serving.triton import Server, TritonClient, is_installed
+from ml_platform.serving.triton.nginx import Edge, Nginx
 from tests.conftest import missing
 from tests.serving.triton.roots import MODEL, SERVING, Root, Running, new_root
 from tests.serving.triton.routed import RunningRouter, new_routed_root, push
@@ -40,5 +41,20 @@ def router(request, tmp_path_factory, triton) -> Iterator[RunningRouter]:
     root = new_routed_root(tmp_path_factory.mktemp("routed") / "root")
     with Server.start(root.folder, root.settings_file) as server, TritonClient(server.boot) as client:
         push(root, server, client, Serving(executor=request.param, max_batch=16))
-        server.announce()
-        yield RunningRouter(root, server, client)
+        if (nginx := Nginx.find()) is None:
+            server.announce()
+            yield RunningRouter(root, server, client)
+            return
+        with Edge.start(nginx, root.folder, host="127.0.0.1", port=0, upstream_port=server.boot.http_port) as edge:
+            server.announce(edge_port=edge.port)
+            yield RunningRouter(root, server, client)
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Nginx:
+    """The machine's own."""
+    found = Nginx.find()
+    if found is None:
+        missing("nginx with its Lua module (Debian packages nginx-light, libnginx-mod-http-lua) is not installed")
+    assert found is not None
+    return found

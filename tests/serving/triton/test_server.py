@@ -30,7 +30,7 @@ server = Server.start(root, root / "settings.toml")
 with TritonClient(server.boot) as client:
     Pusher(root, ObjectStore(root / "store"), server.boot, client).version("credit_risk", 1, artifact, Serving())
 server.announce()
-print(server.boot.pid, server._guard.pid, flush=True)
+print(server.boot.pid, server._guarded._guard.pid, flush=True)
 time.sleep(600)
 """
 

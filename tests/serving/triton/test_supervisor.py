@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,39 +24,7 @@ from ml_platform.serving.triton import Boot, Server, TritonClient
 from ml_platform.serving.triton.boot import boot_path
 from tests.serving.triton.roots import family, gone
 from tests.serving.triton.routed import MODEL, RoutedRoot, RunningRouter, new_routed_root, push, request
-
-SERVE = [sys.executable, "-m", "ml_platform.cli", "serve", "--models", "tests.serving.triton.declared", "--json"]
-
-
-class Serve:
-    """One `mlp serve`; its starts are lines on stdout, its remarks go to a file."""
-
-    def __init__(self, root: RoutedRoot, repository: Path) -> None:
-        self.said = root.folder.parent / "remarks"
-        with self.said.open("ab") as remarks:
-            self.process = subprocess.Popen(
-                [*SERVE, "--root", str(root.folder)],
-                cwd=repository,
-                stdout=subprocess.PIPE,
-                stderr=remarks,
-                text=True,
-            )
-        self.root = root
-
-    def ready(self) -> dict[str, Any]:
-        """Waits for the next start."""
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
-
-    def end(self, number: int = signal.SIGINT) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(60)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+from tests.serving.triton.served import Serve, command
 
 
 @pytest.fixture
@@ -95,7 +62,7 @@ def answers(root: RoutedRoot) -> dict[str, Any] | None:
 def test_it_serves_what_is_routed_and_leaves_nothing_when_it_is_stopped(serve: Serve, how: int):
     where = serve.ready()
     boot = Boot.read(serve.root.folder)
-    assert where["http"] == f"http://127.0.0.1:{boot.http_port}"
+    assert where["http"] == f"http://127.0.0.1:{boot.rest_port}"
     with TritonClient(boot) as client:
         assert client.loaded() == {MODEL, f"{MODEL}.v1", f"{MODEL}.v2"}
     assert predict(serve.root.folder, MODEL, loan())["version"] == 1
@@ -118,7 +85,7 @@ def test_nothing_outlives_a_serve_that_was_killed(serve: Serve):
 def test_a_second_serve_on_the_same_root_is_a_conflict(serve: Serve, repository: Path):
     serve.ready()
     second = subprocess.run(
-        [*SERVE, "--root", str(serve.root.folder)], cwd=repository, capture_output=True, text=True, check=False
+        [*command(), "--root", str(serve.root.folder)], cwd=repository, capture_output=True, text=True, check=False
     )
     assert second.returncode == 6
     assert json.loads(second.stdout)["error"]["kind"] == "Conflict"
