@@ -129,6 +129,7 @@ def one(kind: str, folder: Path, rows: int, cores: int) -> dict[str, float]:
 
         warm = RowFiles.of([folder / "rows-10000.parquet"])
         scored("warm", SparkRows(session.read.parquet(str(warm.paths[0]))) if kind == "frame" else warm)
+        scored("all-workers", RowFiles.of([folder / "nothing.parquet"] * 8))
         before = processor_seconds()
         with Peak() as peak:
             rows_of = SparkRows(session.read.parquet(str(source))) if kind == "frame" else RowFiles.of([source])

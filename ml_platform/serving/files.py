@@ -32,9 +32,19 @@ class RowFiles:
     def of(cls, paths: Iterable[Path | str]) -> RowFiles:
         return cls(tuple(Path(path) for path in paths))
 
+    def count(self) -> int:
+        """How many rows they hold, by what they say of themselves.
+
+        Raises:
+            DataError, NotFound: a file cannot be read.
+        """
+        return sum(_metadata(path).num_rows for path in self.paths)
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         for path in self.paths:
-            yield from read_pieces([{"path": str(path), "first": 0, "last": _groups(path)}], _BATCH_ROWS)
+            yield from read_pieces(
+                [{"path": str(path), "first": 0, "last": _metadata(path).num_row_groups}], _BATCH_ROWS
+            )
 
 
 def pieces_of(paths: Sequence[Path], rows: int) -> list[tuple[str, int, int]]:
@@ -48,15 +58,15 @@ def pieces_of(paths: Sequence[Path], rows: int) -> list[tuple[str, int, int]]:
         if path.suffix == ".arrow":
             found.append((str(path), 0, 1))
             continue
-        with _reading(path), pq.ParquetFile(path) as file:
-            first = held = 0
-            for group in range(file.num_row_groups):
-                held += file.metadata.row_group(group).num_rows
-                if held >= rows:
-                    found.append((str(path), first, group + 1))
-                    first, held = group + 1, 0
-            if held or not file.num_row_groups:
-                found.append((str(path), first, file.num_row_groups))
+        file = _metadata(path)
+        first = held = 0
+        for group in range(file.num_row_groups):
+            held += file.row_group(group).num_rows
+            if held >= rows:
+                found.append((str(path), first, group + 1))
+                first, held = group + 1, 0
+        if first < file.num_row_groups or not file.num_row_groups:
+            found.append((str(path), first, file.num_row_groups))
     return found
 
 
@@ -74,9 +84,9 @@ def read_pieces(pieces: Iterable[Mapping[str, Any]], rows: int) -> Iterator[pa.R
             yield from batches
 
 
-def _groups(path: Path) -> int:
-    with _reading(path), pq.ParquetFile(path) as file:
-        return file.num_row_groups
+def _metadata(path: Path) -> pq.FileMetaData:
+    with _reading(path):
+        return pq.read_metadata(path)
 
 
 def _parquet(path: Path, first: int, last: int, rows: int) -> Iterator[pa.RecordBatch]:

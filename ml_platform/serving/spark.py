@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SparkEngine", "SparkRows", "lake_rows"]
 
-PIECE_ROWS: Final = 524_288  # of a task that reads files: its overhead is small beside seconds of scoring
+PIECE_ROWS: Final = (65_536, 524_288)  # of a task: its overhead stays small beside scoring, and so does its memory
+_TASKS_A_CORE: Final = 2  # so that a core that is done early has something left to do
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class SparkEngine:
     scratch. ``features`` must be picklable; object store and scratch must be reachable by the workers.
 
     Args:
-        piece_rows: of a task, where rows come from files or from this process.
+        piece_rows: of a task, where rows come from files or from this process; by default what keeps all cores busy.
     """
 
     session: SparkSession
-    piece_rows: int = PIECE_ROWS
+    piece_rows: int | None = None
 
     @contextmanager
     def first_pass(self, work: FirstPass) -> Iterator[Passed]:
@@ -100,10 +101,18 @@ class SparkEngine:
         if isinstance(rows, SparkRows):
             work.scorer.contract.check_schema(rows.frame.limit(0).toArrow().schema)
             return rows.frame, False
-        paths = rows.paths if isinstance(rows, RowFiles) else _staged(rows, work.folder, self.piece_rows)
-        pieces = pieces_of([Path(_absolute(str(path))) for path in paths], self.piece_rows)
+        if isinstance(rows, RowFiles):
+            size = self.piece_rows or self._fair(rows.count())
+            pieces = pieces_of([path.absolute() for path in rows.paths], size)
+        else:
+            pieces = pieces_of(_staged(rows, work.folder.absolute(), self.piece_rows or PIECE_ROWS[0]), 1)
         parallel = self.session.sparkContext.parallelize(pieces, max(1, len(pieces)))
         return self.session.createDataFrame(parallel, PIECE_COLUMNS), True
+
+    def _fair(self, rows: int) -> int:
+        """So many rows a task that every core has some."""
+        least, most = PIECE_ROWS
+        return max(least, min(most, rows // (_TASKS_A_CORE * self.session.sparkContext.defaultParallelism)))
 
     def _run(self, frame: DataFrame, plan: TaskPlan) -> pa.Table:
         from py4j.protocol import Py4JError
