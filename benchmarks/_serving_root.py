@@ -139,13 +139,14 @@ def v2_body(
 
     ``outputs`` are those that it asks for; none: all.
     """
-    kinds = {"float32": "FP32", "float64": "FP64", "int64": "INT64"}
+    kinds = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "object": "BYTES"}
+    contents = {name: _content(values) for name, values in tensors.items()}
     inputs = [
         {
             "name": name,
             "datatype": kinds[values.dtype.name],
             "shape": list(values.shape),
-            "parameters": {"binary_data_size": values.nbytes},
+            "parameters": {"binary_data_size": len(contents[name])},
         }
         for name, values in tensors.items()
     ]
@@ -153,4 +154,11 @@ def v2_body(
     if outputs:
         document["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
     header = json.dumps(document, separators=(",", ":")).encode()
-    return header + b"".join(values.tobytes() for values in tensors.values()), len(header)
+    return header + b"".join(contents.values()), len(header)
+
+
+def _content(values: np.ndarray) -> bytes:
+    """The bytes of a tensor: of texts each with its length before it."""
+    if values.dtype != object:
+        return values.tobytes()
+    return b"".join(len(text).to_bytes(4, "little") + text for text in values.reshape(-1).tolist())

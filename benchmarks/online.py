@@ -10,6 +10,10 @@ answer; like ``direct`` it is asked for the score. ``routed-all`` asks for all s
 binary tensors. ``fastapi`` is what a team writes by hand: uvicorn, one process, one LightGBM thread, JSON, no contract
 and no record, answering the score; it is compared with ``routed-json``, the same JSON numbers sent to the router.
 
+``routed-row`` is the router's other form, one tensor ``row`` with the whole row as a JSON object, and
+``routed-row-json`` the same in a JSON body, without a binary part. Its ratios are told apart from those of the same
+tensors: the version called directly has no such form, and FastAPI reads such a row in either case.
+
 Printed beside: the machine's load when each line was taken, and what a bare ``fdatasync`` costs on the log's disk.
 """
 
@@ -156,6 +160,32 @@ def json_bodies() -> tuple[list[bytes], dict[str, str]]:
     return bodies, {"Content-Type": "application/json"}
 
 
+def row_texts() -> list[str]:
+    """The same rows, each a JSON object."""
+    now = time.time_ns() // 1000 - 60_000_000
+    return [
+        json.dumps({"row_id": number, "at": now, **dict(zip(FEATURES, row, strict=True))}, separators=(",", ":"))
+        for number, row in enumerate(rows(BODIES).tolist())
+    ]
+
+
+def row_bodies(outputs: tuple[str, ...] = ()) -> tuple[list[bytes], dict[str, str]]:
+    """Texts of one length (JSON takes spaces at its end), so that all have the same header."""
+    texts = row_texts()
+    longest = max(map(len, texts))
+    made = [v2_body({"row": np.array([[text.ljust(longest).encode()]], object)}, outputs=outputs) for text in texts]
+    return _same_header(made)
+
+
+def row_json_bodies() -> tuple[list[bytes], dict[str, str]]:
+    bodies = []
+    for text in row_texts():
+        tensor = {"name": "row", "datatype": "BYTES", "shape": [1, 1], "data": [text]}
+        document = {"inputs": [tensor], "outputs": [{"name": "score"}]}
+        bodies.append(json.dumps(document, separators=(",", ":")).encode())
+    return bodies, {"Content-Type": "application/json"}
+
+
 def serve(folder: Path, parts: dict[str, bytes], executor: str, by_hand: Target, seconds: int, repeat: int):
     from ml_platform.core.objects import ObjectStore
     from ml_platform.serving.declaration import Serving
@@ -173,7 +203,9 @@ def serve(folder: Path, parts: dict[str, bytes], executor: str, by_hand: Target,
             f"direct ({executor})": Target(url, direct, *direct_bodies(server.boot.parameters)),
             f"routed ({executor})": Target(url, routed, *routed_bodies(("score",))),
             f"routed-all ({executor})": Target(url, routed, *routed_bodies(())),
+            f"routed-row ({executor})": Target(url, routed, *row_bodies(("score",))),
             f"routed-json ({executor})": Target(url, routed, *json_bodies()),
+            f"routed-row-json ({executor})": Target(url, routed, *row_json_bodies()),
             f"fastapi (beside {executor})": by_hand,
         }
         found = measured(targets, seconds, repeat)
@@ -235,30 +267,33 @@ def main() -> None:
     if given.json:
         print(json.dumps(table))
         return
-    print(f"{'':<26} " + "  ".join(f"{'req/s':>7} {'p50':>6} {'p99':>6} @{count:<3}" for count in CONCURRENCIES))
+    print(f"{'':<30} " + "  ".join(f"{'req/s':>7} {'p50':>6} {'p99':>6} @{count:<3}" for count in CONCURRENCIES))
     for name, row in table.items():
         cells = (f"{one['rate']:7.0f} {one['p50_ms']:6.2f} {one['p99_ms']:6.2f}     " for one in row.values())
         failed = sum(one["failed"] for one in row.values())
         print(
-            f"{name:<26} "
+            f"{name:<30} "
             + "  ".join(cells)
             + f" load {statistics.mean(results[name].loads):.1f}"
             + (f"  {failed:.0f} NOT ANSWERED" if failed else "")
         )
     print("append and fdatasync of " + ", ".join(f"{count} records: {took:.2f} ms" for count, took in syncs.items()))
     for executor in ("in_process", "triton"):
-        direct, routed = table[f"direct ({executor})"], table[f"routed ({executor})"]
-        more = routed[1]["p50_ms"] - direct[1]["p50_ms"]
-        ratios = {count: routed[count]["rate"] / direct[count]["rate"] for count in (16, 64)}
-        by_hand = {
-            count: table[f"routed-json ({executor})"][count]["rate"]
-            / table[f"fastapi (beside {executor})"][count]["rate"]
-            for count in (16, 64)
-        }
-        print(
-            f"{executor}: p50 {more:+.2f} ms at 1 (reach <= 0.5); direct x {ratios[16]:.2f} at 16 (>= 0.8), "
-            f"x {ratios[64]:.2f} at 64 (>= 0.95); FastAPI x {by_hand[16]:.2f} at 16, x {by_hand[64]:.2f} at 64 (>= 1)"
-        )
+        print(verdict(table, executor, "routed", "routed-json", "same tensors"))
+        print(verdict(table, executor, "routed-row", "routed-row-json", "row form"))
+
+
+def verdict(table: dict[str, dict[int, dict[str, float]]], executor: str, routed: str, as_json: str, form: str) -> str:
+    """The ratios of one form of a request."""
+    direct, found = table[f"direct ({executor})"], table[f"{routed} ({executor})"]
+    said, hand = table[f"{as_json} ({executor})"], table[f"fastapi (beside {executor})"]
+    by_direct = {count: found[count]["rate"] / direct[count]["rate"] for count in (16, 64)}
+    by_hand = {count: said[count]["rate"] / hand[count]["rate"] for count in (16, 64)}
+    return (
+        f"{executor}, {form}: p50 {found[1]['p50_ms'] - direct[1]['p50_ms']:+.2f} ms at 1 (reach <= 0.5); "
+        f"direct x {by_direct[16]:.2f} at 16 (>= 0.8), x {by_direct[64]:.2f} at 64 (>= 0.95); "
+        f"FastAPI x {by_hand[16]:.2f} at 16, x {by_hand[64]:.2f} at 64 (>= 1)"
+    )
 
 
 if __name__ == "__main__":

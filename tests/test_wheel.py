@@ -95,6 +95,8 @@ def test_the_wheel_holds_our_package_and_nothing_else(wheel: Path) -> None:
     }
     assert "ml_platform/py.typed" in names
     assert any(name.startswith("ml_platform/registry/migrations/versions/0001") for name in names)
+    for name in ("nginx.conf", "edge.lua", "json.lua", "v2.lua"):
+        assert f"ml_platform/serving/triton/edge/{name}" in names
 
 
 def test_the_base_requirements_neither_cap_numpy_nor_ask_for_dagster(requirements: list[Requirement]) -> None:

@@ -10,15 +10,16 @@ range join over the intervals in which each version of a fact holds.
 # ruff: noqa: S608 - the only names put into this SQL are declared columns, quoted, and numbers of ours
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from ml_platform.core.errors import DeclarationError
 from ml_platform.features.sql import quoted
 
-__all__ = ["History", "Join", "join_sql", "retracted_sql"]
+__all__ = ["History", "Join", "check_names", "join_sql", "retracted_sql"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,22 @@ class Join:
         """The columns that the join adds, in order."""
         features = [self.names.get(value, value) for value in self.history.values]
         return [*features, f"{self.view}__event_time", f"{self.view}__known_time"]
+
+
+def check_names(columns: Sequence[str], joins: Sequence[Join]) -> None:
+    """Refuses joins after which two columns would have the same name.
+
+    Raises:
+        DeclarationError: names them.
+    """
+    names = [*columns, *(name for join in joins for name in join.output_names())]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise DeclarationError(
+            "Two columns of the join have the same name.",
+            field=", ".join(doubled),
+            next_step="Rename a feature, or a column of the rows.",
+        )
 
 
 def retracted_sql(history: History) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml_platform.core.errors import DataError, DeclarationError, SchemaMismatch
-from ml_platform.features.asof import History, Join, join_sql, retracted_sql
+from ml_platform.features.asof import History, Join, check_names, join_sql, retracted_sql
 from ml_platform.features.source import Source
 from ml_platform.features.sql import rename_tables
 
@@ -61,7 +61,7 @@ def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: 
         DataError: a request time is null.
         DeclarationError: two columns of the result would have the same name.
     """
-    _check_names(rows, joins)
+    check_names(rows.column_names, joins)
     times = _request_times(rows, time)
     for join in joins:
         _check_types(rows, join)
@@ -120,17 +120,6 @@ def _readable(history: History) -> Any:
 
 def _decoded(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def _check_names(rows: pa.Table, joins: Sequence[Join]) -> None:
-    names = [*rows.column_names, *(name for join in joins for name in join.output_names())]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise DeclarationError(
-            "Two columns of the join have the same name.",
-            field=", ".join(doubled),
-            next_step="Rename a feature, or a column of the rows.",
-        )
 
 
 def _request_times(rows: pa.Table, time: str) -> pa.Array[Any]:

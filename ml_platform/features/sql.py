@@ -15,7 +15,7 @@ from ml_platform.core.errors import DeclarationError
 if TYPE_CHECKING:
     from sqlglot import Token, exp
 
-__all__ = ["check_query", "lineage", "normalise", "quoted", "rename_tables"]
+__all__ = ["check_order_free", "check_query", "lineage", "normalise", "quoted", "rename_tables"]
 
 # Their values depend on the clock, chance, the session or the disk. Without underscores, as they are compared.
 _UNSTABLE: Final = frozenset(
@@ -53,6 +53,16 @@ _UNSTABLE: Final = frozenset(
         "version",
     }
 )
+
+
+_SQL_TYPES: Final = {
+    "int64": "bigint",
+    "float64": "double",
+    "string": "varchar",
+    "bool": "boolean",
+    "timestamp": "timestamptz",
+    "date": "date",
+}
 
 
 def quoted(name: str) -> str:
@@ -164,8 +174,8 @@ def check_query(sql: str, inputs: Sequence[str], *, field: str = "sql") -> None:
             )
 
 
-def rename_tables(sql: str, names: Mapping[str, str]) -> str:
-    """The query with each input's logical name replaced by a physical one."""
+def rename_tables(sql: str, names: Mapping[str, str], *, dialect: str = "duckdb") -> str:
+    """The query with each input's logical name replaced by a physical one, in the dialect of an engine."""
     from sqlglot import exp
 
     query = _parse(sql, "sql")
@@ -175,7 +185,37 @@ def rename_tables(sql: str, names: Mapping[str, str]) -> str:
             logical = _path(table)
             alias = table.alias or table.name
             table.replace(exp.alias_(exp.table_(names[logical], quoted=True), alias, table=True, quoted=True))
-    return query.sql(dialect="duckdb")
+    return query.sql(dialect=dialect)
+
+
+def check_order_free(sql: str, schemas: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuses aggregate functions whose result depends on the order of rows, for engines that have none.
+
+    Counts, least and largest values are free of it; sums and means are where their argument is known to be an integer
+    or a decimal.
+
+    Raises:
+        DeclarationError: names the function.
+    """
+    from sqlglot import exp
+    from sqlglot.optimizer.annotate_types import annotate_types
+    from sqlglot.optimizer.qualify import qualify
+
+    physical = {logical: f"i{position}" for position, logical in enumerate(sorted(schemas))}
+    query: Any = _parse(rename_tables(sql, physical), "sql")
+    schema: Any = {physical[name]: {c: _SQL_TYPES[k] for c, k in columns.items()} for name, columns in schemas.items()}
+    typed = annotate_types(qualify(query, schema=schema, dialect="duckdb"), schema=schema, dialect="duckdb")
+    exact = {*exp.DataType.INTEGER_TYPES, exp.DataType.Type.DECIMAL}
+    for call in typed.find_all(exp.AggFunc):
+        if isinstance(call, exp.Count | exp.Min | exp.Max):
+            continue
+        if isinstance(call, exp.Sum | exp.Avg) and call.this.type is not None and call.this.type.this in exact:
+            continue
+        raise DeclarationError(
+            f"The result of {call.sql_name().lower()} depends on the order of rows, which Spark does not have.",
+            field="sql",
+            next_step="Use an aggregation of a feature view, which is exact, or cast the argument to a decimal.",
+        )
 
 
 def lineage(sql: str, schemas: Mapping[str, Mapping[str, str]]) -> dict[str, list[tuple[str, str]]]:

@@ -24,6 +24,7 @@ __all__ = [
     "distinct_of",
     "first_of",
     "folded",
+    "highest",
     "largest_of",
     "last_of",
     "mean_of",
@@ -133,7 +134,7 @@ def _divided(numerator: int, denominator: int) -> float:
 
 def last_of(stay: Stay, rank: Ints, values: Floats) -> Floats:
     """The value of the row with the highest rank, null included."""
-    top = _highest(stay, rank)
+    top = highest(stay, rank)
     return np.where(top < 0, np.nan, values[top]) if len(values) else np.full(stay.steps, np.nan)
 
 
@@ -158,7 +159,7 @@ def _rank(values: Floats) -> Ints:
     return rank
 
 
-def _highest(stay: Stay, rank: Ints) -> Ints:
+def highest(stay: Stay, rank: Ints) -> Ints:
     """The row with the highest rank that is in, at each position; −1 where none is."""
     arrivals = np.argsort(stay.enter, kind="stable").tolist()
     enter, leave, descending = stay.enter.tolist(), stay.leave.tolist(), (-rank).tolist()

@@ -19,13 +19,26 @@ from ml_platform.core.errors import DeclarationError
 from ml_platform.core.rows import micros
 from ml_platform.features import sweep
 from ml_platform.features.aggregations import Aggregation
+from ml_platform.features.source import Source
 from ml_platform.features.views import FeatureView
 from ml_platform.features.window_values import dense_ranks, holds, values_of
 
-__all__ = ["REFRESHED_AT", "aggregate_changes", "all_changes", "changes_between", "changes_schema"]
+__all__ = [
+    "NEVER",
+    "REFRESHED_AT",
+    "aggregate_changes",
+    "all_changes",
+    "changes_between",
+    "changes_of_versions",
+    "changes_schema",
+    "ends_of_versions",
+    "group_codes",
+    "micros_of",
+    "ranks_of",
+]
 
 REFRESHED_AT: Final = "refreshed_at"
-_NEVER: Final = np.iinfo(np.int64).max // 2
+NEVER: Final = np.iinfo(np.int64).max // 2
 _UTC: Final = pa.timestamp("us", "UTC")
 
 Ints = npt.NDArray[np.int64]
@@ -63,7 +76,7 @@ def changes_schema(view: FeatureView) -> pa.Schema:
 
 def changes_between(view: FeatureView, changes: pa.Table, start: datetime | None, end: datetime) -> pa.Table:
     """Cuts [start, end) out of all change points, with the state that stands at its first refresh."""
-    at = _micros(changes, REFRESHED_AT)
+    at = micros_of(changes, REFRESHED_AT)
     if start is None:
         return changes.filter(pa.array(at < micros(end)))
     first = int(_up(np.array([micros(start)]), view.refresh_us or 1)[0])
@@ -97,7 +110,8 @@ def _ordered(view: FeatureView, table: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in names]))
 
 
-def _micros(table: pa.Table, column: str) -> Ints:
+def micros_of(table: pa.Table, column: str) -> Ints:
+    """A time column in microseconds since 1970 UTC."""
     values: Ints = table.column(column).cast(pa.int64()).to_numpy()
     return values
 
@@ -112,7 +126,28 @@ def all_changes(view: FeatureView, rows: pa.Table) -> pa.Table:
     """Every change point of a windowed view, sorted by (time, keys); for arguments and errors see above."""
     if not view.aggregations:
         raise DeclarationError("The view has no aggregations.", field=view.name, next_step="Store its rows instead.")
-    facts = _facts(view, rows)
+    return changes_of_versions(view, rows, ends_of_versions(view, rows))
+
+
+def ends_of_versions(view: FeatureView, rows: pa.Table) -> Ints:
+    """When the next version of a row's fact is known, microseconds; ``NEVER`` where none is."""
+    source = view.history
+    event, known = micros_of(rows, source.event_time), micros_of(rows, source.known_column)
+    fact_key, _ = group_codes(rows, source.keys)
+    ties = [dense_ranks(rows.column(column)) for column in reversed(source.tie_break)]
+    order = np.lexsort([*ties, known, event, fact_key])
+    same = (fact_key[order][1:] == fact_key[order][:-1]) & (event[order][1:] == event[order][:-1])
+    ends = np.full(len(event), NEVER)
+    ends[order[:-1][same]] = np.maximum(event, known)[order[1:][same]]
+    return ends
+
+
+def changes_of_versions(view: FeatureView, rows: pa.Table, ends: Ints) -> pa.Table:
+    """The change points of the entities in ``rows``, of which all versions are there, given when each one ends.
+
+    For engines that share out the rows by entity: versions of a fact may be about different ones.
+    """
+    facts = _facts(view, rows, ends)
     stays = [_stay(view, rows, facts, item) for item in view.aggregations]
     grid = _Grid.of(facts.group, [(stay[0], stay[1]) for stay in stays])
     values = [
@@ -134,33 +169,34 @@ class _Facts:
     rank: Ints
 
 
-def _facts(view: FeatureView, rows: pa.Table) -> _Facts:
+def _facts(view: FeatureView, rows: pa.Table, ends: Ints) -> _Facts:
     source = view.history
-    event, known = _micros(rows, source.event_time), _micros(rows, source.known_column)
-    at = np.maximum(event, known)
-    # Sorted: the digest, and a definition rebuilt from it, do not know the declared order of a source's keys.
-    fact_key, _ = _codes(rows, tuple(sorted(source.keys)))
-    ties = [dense_ranks(rows.column(column)) for column in reversed(source.tie_break)]
-    order = np.lexsort([*ties, known, event, fact_key])
-    same = (fact_key[order][1:] == fact_key[order][:-1]) & (event[order][1:] == event[order][:-1])
-    ends = np.full(len(at), _NEVER)
-    ends[order[:-1][same]] = at[order[1:][same]]
+    event, known = micros_of(rows, source.event_time), micros_of(rows, source.known_column)
     refresh = view.refresh_us or 1
-    begins = _up(at, refresh)
-    ends = np.where(ends == _NEVER, _NEVER, _up(np.minimum(ends, _NEVER - refresh), refresh))
+    begins = _up(np.maximum(event, known), refresh)
+    ends = np.where(ends == NEVER, NEVER, _up(np.minimum(ends, NEVER - refresh), refresh))
     if source.deleted is not None:
         gone = rows.column(source.deleted).fill_null(pa.scalar(value=False)).to_numpy()
         ends = np.where(gone, begins, ends)
     for key in view.entity.keys:
         # A version without an entity counts nowhere, but it still ends the version before it.
         ends = np.where(rows.column(key).is_valid().to_numpy(), ends, begins)
-    rank = np.empty(len(at), np.int64)
-    rank[np.lexsort([fact_key, *ties, known, event])] = np.arange(len(at))
-    group, groups = _codes(rows, view.entity.keys)
-    return _Facts(group, groups, event, begins, ends, rank)
+    group, groups = group_codes(rows, view.entity.keys)
+    return _Facts(group, groups, event, begins, ends, ranks_of(source, rows))
 
 
-def _codes(rows: pa.Table, keys: tuple[str, ...]) -> tuple[Ints, pa.Table]:
+def ranks_of(source: Source, rows: pa.Table) -> Ints:
+    """Each row's place by (event time, known time, tie-break, source keys)."""
+    # Sorted: the digest, and a definition rebuilt from it, do not know the declared order of a source's keys.
+    fact_key, _ = group_codes(rows, tuple(sorted(source.keys)))
+    ties = [dense_ranks(rows.column(column)) for column in reversed(source.tie_break)]
+    order = np.lexsort([fact_key, *ties, micros_of(rows, source.known_column), micros_of(rows, source.event_time)])
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
+
+
+def group_codes(rows: pa.Table, keys: tuple[str, ...]) -> tuple[Ints, pa.Table]:
     """Each row's number in the sorted distinct keys, and these keys."""
     if rows.num_rows == 0:
         return np.empty(0, np.int64), rows.select(list(keys))

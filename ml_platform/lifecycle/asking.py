@@ -102,10 +102,11 @@ def ask_rows(platform: Platform, model: Model, rows: pa.Table, *, concurrency: i
         ServerUnavailable: no server runs for this root.
     """
     boot = Boot.read(platform.root)
-    name = router_model_name(model.name, max(1, len(Served.read(platform.root, model.name).generations)))
+    served = Served.read(platform.root, model.name)
+    name = router_model_name(model.name, max(1, len(served.generations)))
     found, started = Asked(), time.monotonic()
     with TritonClient(boot) as client, ThreadPoolExecutor(concurrency) as pool:
-        kinds = client.inputs(name)
+        kinds = served.fields(client.inputs(name))
 
         def ask(tensors: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]] | PlatformError:
             try:

@@ -183,9 +183,10 @@ def predict(root: Path, model: str, values: Mapping[str, Any]) -> dict[str, Any]
         ContractViolation: the request is refused; names field and rule, never the value.
     """
     boot = Boot.read(root)
-    name = router_model_name(model, max(1, len(Served.read(root, model).generations)))
+    served = Served.read(root, model)
+    name = router_model_name(model, max(1, len(served.generations)))
     with TritonClient(boot) as client:
-        kinds = client.inputs(name)
+        kinds = served.fields(client.inputs(name))
         tensors: dict[str, npt.NDArray[Any]] = {}
         for field_name, value in values.items():
             if field_name not in kinds or field_name.endswith(NULL_SUFFIX):

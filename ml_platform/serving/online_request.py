@@ -1,13 +1,13 @@
 """One request as tensors: which must be there, of which type and shape; its rows as plain values.
 
 Tensors come by name, one value a row: entity keys, the request's time T (int64 microseconds UTC; absent: T is when we
-decide), and the fields that come with the request, each with an optional companion ``<field>.null``. What is wrong
-with a request is said by field, rule and kind of value.
+decide), and the fields that come with the request, each with an optional companion ``<field>.null``. Or the one tensor
+``row`` comes, with the whole row as a JSON object (see ``online_row``). What is wrong with a request is said by field,
+rule and kind of value.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -21,6 +21,7 @@ from ml_platform.core.contract import Contract, Refusal
 from ml_platform.core.errors import DeclarationError
 from ml_platform.core.rows import encode_value
 from ml_platform.serving.online_fields import NULL, text_fault
+from ml_platform.serving.online_row import MISSING, ROW, Faulty, RowField, RowReader, safe_name
 
 __all__ = ["NULL_SUFFIX", "Gathered", "Request", "RequestReader"]
 
@@ -36,8 +37,6 @@ _BOOL: Final = np.dtype(np.bool_)
 _OBJECT: Final = np.dtype(object)
 _I64: Final = Struct("<Bq").pack
 _NULL: Final = b"\x00"
-_SAFE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}(\.null)?")
-_UNDECLARED: Final = "(undeclared)"  # a name that is not one of ours may hold anything: it is not repeated
 
 Refused = list[tuple[bytes, tuple[Refusal, ...]]]
 """Of each refused row its key, null where it was no value, and why."""
@@ -65,10 +64,6 @@ class _Tensor:
     nullable: bool = False
 
 
-class _Faulty(Exception):
-    """Something is wrong with a tensor: field, rule, kind. A way out of here; nobody else sees it."""
-
-
 class RequestReader:
     """Reads the requests of one contract.
 
@@ -93,6 +88,13 @@ class RequestReader:
         ]
         names = {tensor.name for tensor in every} | {name for _, name, _ in self._nulls} | {contract.time}
         self._known = frozenset(names) | also
+        self._whole = None if ROW in self._known else self._row_reader(contract)
+
+    def _row_reader(self, contract: Contract) -> RowReader:
+        kinds = {**dict(contract.entity_keys), **{item.name: item.type for item in contract.inputs}}
+        fields = [RowField(one.name, kinds[one.name], one.null, one.nullable) for one in (*self._keys, *self._inputs)]
+        names = frozenset(name for name in self._known if not name.endswith(NULL_SUFFIX))
+        return RowReader(fields, RowField(self._time.name, "int64"), also=names)
 
     def read(self, request: Request, decided_at_us: int | None) -> Gathered | Refused:
         """The rows of a request, or why it is refused.
@@ -101,10 +103,13 @@ class RequestReader:
             request: name → array with one value a row.
             decided_at_us: T where the request says none, and the latest T that is taken; None: any is.
         """
-        values = self._one_row(request)
         try:
-            rows = [values] if values is not None else self._any_rows(request)
-        except _Faulty as fault:
+            if self._whole is not None and ROW in request:
+                rows = self._whole_rows(self._whole, request)
+            else:
+                values = self._one_row(request)
+                rows = [values] if values is not None else self._any_rows(request)
+        except Faulty as fault:
             return [(self._lenient_key(request), (Refusal(0, *fault.args),))]
         refused: Refused = []
         result = Gathered([], [], [], [])
@@ -124,6 +129,16 @@ class RequestReader:
             result.times.append(t_us)
             result.inputs.append(row[width:])
         return refused or result
+
+    @staticmethod
+    def _whole_rows(reader: RowReader, request: Request) -> list[list[Any]]:
+        """Rows of a request that brings each as one JSON object."""
+        if len(request) > 1:
+            raise Faulty(ROW, "exclusive", "tensors of fields beside the whole row")
+        rows = _values(ROW, request[ROW], _OBJECT)
+        if not rows:
+            raise Faulty(ROW, "shape", "no row")
+        return [reader.read(row) for row in rows]
 
     def _one_row(self, request: Request) -> list[Any] | None:
         """Keys, inputs and T of a request with one row and nothing unusual; None: look closer."""
@@ -167,8 +182,7 @@ class RequestReader:
         """Rows of any request: keys, inputs and T of each."""
         undeclared = [name for name in request if name not in self._known]
         if undeclared:
-            name = undeclared[0] if _SAFE_NAME.fullmatch(undeclared[0]) else _UNDECLARED
-            raise _Faulty(name, "undeclared", "a tensor that the contract does not name")
+            raise Faulty(safe_name(undeclared[0]), "undeclared", "a tensor that the contract does not name")
         columns = [self._column(request, tensor) for tensor in (*self._keys, *self._inputs)]
         rows = len(columns[0])
         if request.get(self._time.name) is None:
@@ -178,9 +192,9 @@ class RequestReader:
         tensors = (*self._keys, *self._inputs, self._time)
         for tensor, column in zip(tensors, columns, strict=True):
             if len(column) != rows:
-                raise _Faulty(tensor.name, "shape", "another number of rows than the first key")
+                raise Faulty(tensor.name, "shape", "another number of rows than the first key")
         if not rows:
-            raise _Faulty(self._keys[0].name, "shape", "no row")
+            raise Faulty(self._keys[0].name, "shape", "no row")
         return [list(row) for row in zip(*columns, strict=True)]
 
     def _column(self, request: Request, tensor: _Tensor) -> list[Any]:
@@ -190,12 +204,12 @@ class RequestReader:
         if array is None:
             if nulls is not None and all(nulls):
                 return [tensor.null] * len(nulls)
-            raise _Faulty(tensor.name, "missing", "no tensor")
+            raise Faulty(tensor.name, "missing", "no tensor")
         values = _values(tensor.name, array, tensor.dtype)
         if nulls is None:
             return values
         if len(nulls) != len(values):
-            raise _Faulty(tensor.name + NULL_SUFFIX, "shape", "another number of rows than its field")
+            raise Faulty(tensor.name + NULL_SUFFIX, "shape", "another number of rows than its field")
         return [tensor.null if null else value for value, null in zip(values, nulls, strict=True)]
 
     def _key_piece(self, tensor: _Tensor, value: Any, refusals: list[Refusal]) -> bytes:
@@ -209,14 +223,31 @@ class RequestReader:
 
     def _lenient_key(self, request: Request) -> bytes:
         """The row key of a broken request with one row, null where there is no value: so that it is found again."""
-        pieces: list[bytes] = []
-        for tensor in (*self._keys, self._time):
-            try:
-                (value,) = _values(tensor.name, request[tensor.name], tensor.dtype)
-                pieces.append(self._key_piece(tensor, value, []))
-            except (KeyError, ValueError, _Faulty):
-                pieces.append(_NULL)
-        return b"".join(pieces)
+        tensors = (*self._keys, self._time)
+        if self._whole is not None and ROW in request:
+            values = self._whole_key(self._whole, request, [one.name for one in tensors])
+        else:
+            values = [_lenient_value(request, one) for one in tensors]
+        return b"".join(
+            _NULL if value is MISSING else self._key_piece(tensor, value, [])
+            for tensor, value in zip(tensors, values, strict=True)
+        )
+
+    @staticmethod
+    def _whole_key(reader: RowReader, request: Request, names: list[str]) -> list[Any]:
+        try:
+            (row,) = _values(ROW, request[ROW], _OBJECT)
+        except (ValueError, Faulty):
+            return [MISSING] * len(names)
+        return reader.key_values(row, names)
+
+
+def _lenient_value(request: Request, tensor: _Tensor) -> Any:
+    try:
+        (value,) = _values(tensor.name, request[tensor.name], tensor.dtype)
+    except (KeyError, ValueError, Faulty):
+        return MISSING
+    return value
 
 
 def _taker(names: Sequence[str]) -> Callable[[Request], Sequence[Any]]:
@@ -239,10 +270,10 @@ def _key_dtype(name: str, kind: str) -> np.dtype[Any]:
 def _values(name: str, array: Any, dtype: np.dtype[Any]) -> list[Any]:
     """One value a row: shape [n], or [n, 1]."""
     if not isinstance(array, np.ndarray):
-        raise _Faulty(name, "type", "no tensor")
+        raise Faulty(name, "type", "no tensor")
     if array.dtype != dtype:
-        raise _Faulty(name, "type", f"a tensor of {array.dtype.name}")
+        raise Faulty(name, "type", f"a tensor of {array.dtype.name}")
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] != 1):
-        raise _Faulty(name, "shape", f"a tensor of {array.ndim} dimensions, not one value a row")
+        raise Faulty(name, "shape", f"a tensor of {array.ndim} dimensions, not one value a row")
     values: list[Any] = array.reshape(-1).tolist()
     return values

@@ -17,6 +17,7 @@ from typing import IO, Final
 
 from ml_platform.core.errors import DataError, StorageFailed, Tampered
 from ml_platform.serving.wal import COMPLETE, DESCRIPTION, LOCK, SUFFIX, WAL_FOLDER, Frames, WriterInfo, read_frames
+from ml_platform.serving.wal_frames import has_frames
 
 __all__ = ["WriterFolder", "complete_now", "first_frame", "frames_of", "writer_folders"]
 
@@ -128,7 +129,7 @@ def complete_now(wal: Path, wait_seconds: float) -> int:
     asked = [folder for folder in writer_folders(wal) if not folder.path.joinpath(COMPLETE).exists()]
     waiting = set()
     for folder in asked:
-        if folder.held and any(file.stat().st_size for file in folder.files()[-1:]):
+        if folder.held and any(map(has_frames, folder.files()[-1:])):
             (folder.path / COMPLETE).touch()
             waiting.add(folder)
     number, until = len(waiting), time.monotonic() + wait_seconds

@@ -110,16 +110,17 @@ class Router:
         return router
 
     def start(self) -> None:
-        """Loads what the route names, and completes log files that are old or asked for, requests or not."""
+        """Loads what the route names, and keeps the log: completes files that are old or asked for, and makes room."""
         try:
             self._follow()
         except PlatformError as error:
             self.metrics.route_refused = str(error.field or "route")
-        threading.Thread(target=self._tick, name="wal-rotation", daemon=True).start()
+        threading.Thread(target=self._tick, name="wal-keeping", daemon=True).start()
 
     def _tick(self) -> None:
         while not self._closed.wait(_TICK_SECONDS):
             self._parts.log.rotate_if_due()
+            self._parts.log.make_room()
 
     def close(self) -> None:
         """Answers nothing any more, and gives the log to the sealer."""

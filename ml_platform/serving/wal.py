@@ -1,9 +1,9 @@
 """The write-ahead log of one writer process: frames that are durable before an answer leaves.
 
-A frame is u32 length, u32 CRC-32 of the payload, payload, little-endian. A writer owns its folder by a lock that the
-kernel lets go of when the process ends, however it ends. Its files follow each other: all but the newest are complete;
-the newest ends with what the last append wrote, and after a crash perhaps with a part of it (a torn tail), which
-belongs to no answered request. The promise survives process and OS crashes; losing the disk loses the log.
+A writer owns its folder by a lock that the kernel lets go of when the process ends, however it ends. Its files follow
+each other: all but the newest are complete; the newest ends with what the last append wrote, and after a crash perhaps
+with a part of it (a torn tail), which belongs to no answered request, and with zeros: room that nobody wrote to. The
+promise survives process and OS crashes; losing the disk loses the log.
 """
 
 from __future__ import annotations
@@ -11,82 +11,30 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from ml_platform.core.digests import canonical_json
 from ml_platform.core.errors import Conflict, DataError, StorageFailed
 from ml_platform.core.files import sync_folder, write_atomically
+from ml_platform.serving.wal_frames import FIELD, Frames, failed, frame, read_frames
+from ml_platform.serving.wal_room import Room
 
 __all__ = ["WAL_FOLDER", "WRITER_FORMAT", "Frames", "WalWriter", "WriterInfo", "frame", "read_frames", "wal_folder"]
 
-WAL_FOLDER: Final = "wal"
+WAL_FOLDER: Final = FIELD
 WRITER_FORMAT: Final = "ml-platform/wal-writer/1"
 SUFFIX: Final = ".wal"
 LOCK: Final = "lock"
 DESCRIPTION: Final = "writer.json"
 COMPLETE: Final = "complete"  # a file of this name asks a living writer to complete its newest file now
-_HEAD: Final = struct.Struct("<II")
-_LARGEST: Final = 16 * 1024 * 1024
 _ROTATE_BYTES: Final = 32 * 1024 * 1024
 _ROTATE_SECONDS: Final = 20.0  # well within the minute after which a decision shall be sealed
-
-
-def frame(payload: bytes) -> bytes:
-    """The bytes of one frame.
-
-    Raises:
-        DataError: the payload is empty (a block of zeros would read as such frames) or larger than 16 MiB.
-    """
-    if not 0 < len(payload) <= _LARGEST:
-        raise DataError("A record has no size that the log takes.", next_step="Records are 1 byte to 16 MiB.")
-    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
-
-
-class Frames(NamedTuple):
-    """The whole frames of a file, in order, and how many bytes after them belong to none."""
-
-    frames: list[bytes]
-    torn_bytes: int
-
-
-def read_frames(path: Path, offset: int = 0) -> Frames:
-    """Payloads of a log file from a frame's start on; what follows the last whole frame is counted, not returned.
-
-    In a file that is complete (not the newest of its writer) torn bytes are damage. Of a living writer's newest file
-    the last frames may not be durable yet.
-
-    Raises:
-        StorageFailed: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            raw = stream.read()
-    except OSError as error:
-        raise _failed(error, "Reading") from error
-    found, end = _split(raw)
-    return Frames(found, len(raw) - end)
-
-
-def _split(raw: bytes) -> tuple[list[bytes], int]:
-    found: list[bytes] = []
-    at, size = 0, len(raw)
-    while at + _HEAD.size <= size:
-        length, checksum = _HEAD.unpack_from(raw, at)
-        start = at + _HEAD.size
-        payload = raw[start : start + length]
-        if not 0 < length <= _LARGEST or len(payload) < length or zlib.crc32(payload) != checksum:
-            break
-        found.append(payload)
-        at = start + length
-    return found, at
 
 
 def wal_folder(root: Path, model: str, writer: str) -> Path:
@@ -157,9 +105,11 @@ class WalWriter:
         self._monotonic = monotonic
         self._mutex = threading.Lock()
         self._frames = 0  # of complete files and the newest
+        self._begins = 0  # the number of the newest file's first frame
         self._first_at: float | None = None
         self._size = 0
-        self._damaged = False  # what stands after _size is no frame of ours
+        self._room = Room()
+        self._damaged = False  # what stands after _size is neither a frame of ours nor room
         self._suspect = False  # a sync failed: what the kernel holds of this file is unknown
         self._file = -1
         self.bytes_written = 0
@@ -175,7 +125,7 @@ class WalWriter:
                 "This writer's folder exists already.", field="writer", next_step="Start with a new boot id."
             ) from error
         except OSError as error:
-            raise _failed(error, "Making the log's folder") from error
+            raise failed(error, "Making the log's folder") from error
         lock = -1
         try:
             # Locked before it is described: who finds the description finds the lock held, or its writer dead.
@@ -188,7 +138,7 @@ class WalWriter:
             for descriptor in (lock, self._file):
                 if descriptor >= 0:
                     os.close(descriptor)
-            raise (error if isinstance(error, StorageFailed) else _failed(error, "Making the log")) from error
+            raise (error if isinstance(error, StorageFailed) else failed(error, "Making the log")) from error
         return lock
 
     def _create(self) -> int:
@@ -201,6 +151,10 @@ class WalWriter:
             path.unlink(missing_ok=True)
             raise
         return descriptor
+
+    @property
+    def _newest(self) -> Path:
+        return self.folder / f"{self._begins:020d}{SUFFIX}"
 
     @property
     def frames(self) -> int:
@@ -225,8 +179,9 @@ class WalWriter:
                 self._write(raw)
             except OSError as error:
                 self._cut()
-                raise _failed(error, "Writing the log") from error
+                raise failed(error, "Writing the log") from error
             self._size += len(raw)
+            self._room.used(self._size)
             self._frames += len(frames)
             self.bytes_written += len(raw)
             self.last_sync = self._monotonic()
@@ -246,8 +201,7 @@ class WalWriter:
     def _mend(self) -> None:
         """After a failed append: nothing but frames, in a file whose sync can be believed."""
         if self._damaged:
-            os.ftruncate(self._file, self._size)
-            self._damaged = False
+            self._clear()
         if self._suspect:
             # A sync that failed once may report success the next time without having written: start another file.
             if self._size:
@@ -257,10 +211,32 @@ class WalWriter:
     def _cut(self) -> None:
         try:
             if self._damaged:
-                os.ftruncate(self._file, self._size)
-                self._damaged = False
+                self._clear()
         except OSError:
             return  # the next append tries again before it writes
+
+    def _clear(self) -> None:
+        os.ftruncate(self._file, self._size)
+        self._room.begin(self._size)
+        self._damaged = False
+
+    def make_room(self) -> None:
+        """Writes zeros ahead of the frames (see ``wal_room``), for a thread that appends nothing to call often.
+
+        Never fails: where the disk is nearly full, or does not take them, appends go on without room.
+        """
+        while True:
+            with self._mutex:
+                sound = self._file >= 0 and not self._damaged and not self._suspect
+                descriptor = self._room.extend(self._newest, self._size) if sound else -1
+            if descriptor < 0:
+                return
+            try:
+                os.fdatasync(descriptor)
+            except OSError:
+                return
+            finally:
+                os.close(descriptor)
 
     def rotate_if_due(self) -> bool:
         """Completes the newest file if it is large or old enough, or somebody asks for it; True if it did."""
@@ -289,24 +265,24 @@ class WalWriter:
 
     def _rotate(self) -> None:
         following = self._create()
-        os.close(self._file)
+        self._finish()
         self._file, self._size, self._first_at = following, 0, None
+        self._begins = self._frames
+        self._room.begin()
+
+    def _finish(self) -> None:
+        """Closes the newest file at its last frame."""
+        with suppress(OSError):  # zeros that stay are no frames
+            os.ftruncate(self._file, self._size)
+        os.close(self._file)
 
     def close(self) -> None:
         """Lets go of the folder; an empty newest file goes. Closing twice is closing once."""
         with self._mutex:
             if self._file < 0:
                 return
-            os.close(self._file)
+            self._finish()
             self._file = -1
             if not self._size and not self._damaged:
-                (self.folder / f"{self._frames:020d}{SUFFIX}").unlink(missing_ok=True)
+                self._newest.unlink(missing_ok=True)
             os.close(self._lock)
-
-
-def _failed(error: OSError, doing: str) -> StorageFailed:
-    return StorageFailed(
-        f"{doing} failed ({error.strerror}); nothing was half-done.",
-        field=WAL_FOLDER,
-        next_step="Free space or mend the folder; requests are refused until it works.",
-    )

@@ -1,6 +1,12 @@
 """Contract suites that every implementation of a part must pass; for third parties too."""
 
-from ml_platform.testing.feature_engines import DuckdbFeatures, FeatureEngine, OnlineFeatures, check_feature_engine
+from ml_platform.testing.feature_engines import (
+    DuckdbFeatures,
+    FeatureEngine,
+    OnlineFeatures,
+    SparkFeatures,
+    check_feature_engine,
+)
 from ml_platform.testing.online_stores import check_online_store
 from ml_platform.testing.reference import feature_values
 from ml_platform.testing.storage import check_lake, check_object_store
@@ -10,6 +16,7 @@ __all__ = [
     "DuckdbFeatures",
     "FeatureEngine",
     "OnlineFeatures",
+    "SparkFeatures",
     "check_feature_engine",
     "check_lake",
     "check_object_store",

@@ -18,7 +18,7 @@ from ml_platform.features.windows import all_changes
 from ml_platform.testing import histories as generated
 from ml_platform.testing.reference import feature_values
 
-__all__ = ["DuckdbFeatures", "FeatureEngine", "OnlineFeatures", "check_feature_engine"]
+__all__ = ["DuckdbFeatures", "FeatureEngine", "OnlineFeatures", "SparkFeatures", "check_feature_engine"]
 
 _TIME: Final = "__t"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,15 +53,35 @@ class OnlineFeatures:
 
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
+        self._until = _EPOCH
 
     def values(self, view: FeatureView, rows: pa.Table, requests: pa.Table, time: str) -> pa.Table:
         times: list[int] = requests.column(time).cast(pa.int64()).to_numpy().tolist()
-        until = _EPOCH + timedelta(microseconds=max(times, default=0))
+        # Never before what was published last: a store refuses that.
+        until = self._until = max(self._until, _EPOCH + timedelta(microseconds=max(times, default=0)))
         self._store.publish(view, change_points(view, rows, until=until), until_us=micros(until))
         keys = zip(*(requests.column(key).to_pylist() for key in view.entity.keys), strict=True)
         found = self._store.get(view, [key_bytes(view, key) for key in keys], times)
         columns = zip(*(one.values for one in found), strict=True)
         return pa.table({field.name: list(column) for field, column in zip(view.features, columns, strict=True)})
+
+
+class SparkFeatures:
+    """Spark, in a session of ``core.spark.open_spark``."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def values(self, view: FeatureView, rows: pa.Table, requests: pa.Table, time: str) -> pa.Table:
+        from ml_platform.features import spark, spark_sources
+
+        frame = spark_sources.conform(view.history, self._session.createDataFrame(rows))
+        data = spark.all_changes(view, frame) if view.aggregations else frame
+        numbered = requests.append_column("__n", pa.array(range(requests.num_rows), pa.int64()))
+        asked = self._session.createDataFrame(numbered)
+        joined = spark.point_in_time(asked, time=time, joins=[join_of(view, history_of(view, data))])
+        found: pa.Table = joined.toArrow().sort_by("__n")
+        return found.select([feature.name for feature in view.features])
 
 
 def check_feature_engine(

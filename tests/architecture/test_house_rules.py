@@ -28,6 +28,7 @@ VENDORS: dict[str, set[str]] = {
     "onnxruntime": {"training/onnxruntime.py"},
     "pyspark": {"core/spark.py", "features/spark.py", "serving/spark.py"},
     "redis": {"features/redis.py"},
+    "orjson": {"serving/online_orjson.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
     "sshsig": {"registry/sshsig.py"},
     "torch": {"training/torch.py"},

@@ -22,6 +22,7 @@ from ml_platform.serving.router import Router
 from ml_platform.serving.router_answers import Answer, Rejection
 from ml_platform.serving.scorer import Scorer
 from ml_platform.serving.scoring import quarantine_index
+from ml_platform.serving.wal import frame, read_frames
 from ml_platform.training.artifact import load_artifact
 from tests.registry.world import AT, ROOT_ID
 from tests.serving.router_support import (
@@ -456,7 +457,9 @@ def test_what_is_counted(world: OnlineRoot, router: Router) -> None:
     assert {decision for _, _, decision in metrics.decided} <= {"approved", "declined"}
     assert metrics.refused == {("amount", "missing"): 2}
     assert metrics.flagged["term:unknown:flag"] == 1
-    assert metrics.log_bytes == sum(path.stat().st_size for path in world.root.rglob("*.wal"))
+    assert metrics.log_bytes == sum(
+        len(frame(one)) for path in world.root.rglob("*.wal") for one in read_frames(path).frames
+    )
     assert metrics.last_sync is not None
     assert metrics.last_sync_age(metrics.last_sync + 2.5) == 2.5
     assert replace(metrics, last_sync=None).last_sync_age(1.0) is None

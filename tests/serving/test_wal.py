@@ -24,6 +24,7 @@ from ml_platform.core.errors import Conflict, DataError, StorageFailed
 from ml_platform.serving import wal
 from ml_platform.serving.online_writers import complete_now
 from ml_platform.serving.wal import WAL_FOLDER, WalWriter, WriterInfo, frame, read_frames, wal_folder
+from ml_platform.serving.wal_room import PIECE
 
 WRITER = "router-" + "ab" * 16
 INFO = WriterInfo(WRITER, "router", "credit_risk", "0" * 32, "2026-11-24T09:00:00.000000Z", 7)
@@ -58,7 +59,7 @@ def test_a_file_cut_anywhere_gives_the_frames_that_are_whole(
     path.write_bytes(raw[:cut])
     ends = [sum(len(frame(one)) for one in given_payloads[:count]) for count in range(len(given_payloads) + 1)]
     whole = sum(end <= cut for end in ends) - 1
-    assert read_frames(path) == (given_payloads[:whole], cut - ends[whole])
+    assert read_frames(path) == (given_payloads[:whole], len(raw[ends[whole] : cut].rstrip(b"\0")))
 
 
 @given(st.integers(0, 63), st.integers(1, 255))
@@ -72,10 +73,14 @@ def test_a_changed_byte_ends_the_frames_before_it(
     assert read_frames(path) == ([bytes([number]) * 8 for number in range(at // 16)], 64 - at // 16 * 16)
 
 
-def test_zeros_that_a_crash_left_are_no_frames(tmp_path: Path) -> None:
+def test_zeros_behind_the_frames_are_room_and_a_torn_frame_before_them_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "zeros.wal"
     path.write_bytes(frame(b"abc") + bytes(64))
-    assert read_frames(path) == ([b"abc"], 64)
+    assert read_frames(path) == ([b"abc"], 0)
+    path.write_bytes(frame(b"abc") + frame(b"torn")[:-1] + bytes(64))
+    assert read_frames(path) == ([b"abc"], 8 + 3)
+    path.write_bytes(frame(b"abc") + bytes(64) + frame(b"behind a lost block"))
+    assert read_frames(path) == ([b"abc"], 64 + 8 + 19)
 
 
 def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -179,12 +184,67 @@ def test_appends_of_several_threads_are_whole(tmp_path: Path) -> None:
     threads = [threading.Thread(target=append, args=(mark,)) for mark in range(4)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads):
+        writer.make_room()
     found = payloads(writer.folder)
     batches = [found[at : at + 3] for at in range(0, len(found), 3)]
     assert len(found) == writer.frames == 480
     assert all([one[2] for one in batch] == [0, 1, 2] and len({one[:2] for one in batch}) == 1 for batch in batches)
+
+
+def test_frames_go_into_room_that_is_made_for_them_and_a_finished_file_has_none_left(tmp_path: Path) -> None:
+    writer = WalWriter(tmp_path / WRITER, INFO, rotate_bytes=2 * PIECE)
+    (path,) = files(writer.folder)
+    writer.make_room()
+    assert path.stat().st_size == PIECE
+    assert not any(path.read_bytes())
+    writer.append([b"x" * 100])
+    writer.make_room()
+    assert path.stat().st_size == 2 * PIECE
+    writer.make_room()
+    writer.append([b"y" * (2 * PIECE - 3 * 108)])
+    assert path.stat().st_size == 2 * PIECE
+    assert read_frames(path) == ([b"x" * 100, b"y" * (2 * PIECE - 3 * 108)], 0)
+    writer.append([b"over the end of the room" * 10])
+    writer.append([b"the last"])
+    assert path.stat().st_size == writer.bytes_written - len(frame(b"the last"))
+    (_, path) = files(writer.folder)
+    writer.make_room()
+    assert read_frames(path) == ([b"the last"], 0)
+    writer.close()
+    assert path.stat().st_size == len(frame(b"the last"))
+
+
+def test_room_alone_is_no_record(tmp_path: Path) -> None:
+    writer = WalWriter(wal_folder(tmp_path, "credit_risk", WRITER), INFO)
+    writer.make_room()
+    assert complete_now(tmp_path / WAL_FOLDER, 0.2) == 0
+    assert not (writer.folder / "complete").exists()
+    writer.close()
+    assert files(writer.folder) == []
+    writer.make_room()
+    assert files(writer.folder) == []
+
+
+def test_an_append_that_fails_in_its_room_is_cut_with_the_room(
+    writer: WalWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.append([b"before"])
+    writer.make_room()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(StorageFailed, match="Input/output error"):
+            writer.append([b"lost"])
+        writer.make_room()
+    (path,) = files(writer.folder)
+    assert path.read_bytes() == frame(b"before")
+    writer.append([b"after"])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        writer.make_room()  # that there is no room is no error
+    writer.append([b"more"])
+    writer.close()
+    assert payloads(writer.folder) == [b"before", b"after", b"more"]
 
 
 @pytest.fixture
@@ -204,6 +264,8 @@ def test_a_full_disk_refuses_the_whole_batch_and_the_log_goes_on_when_there_is_r
     ballast = small_disk / "ballast"
     writer = WalWriter(small_disk / WRITER, INFO)
     writer.append([b"before"])
+    writer.make_room()
+    assert files(writer.folder)[0].stat().st_size == len(frame(b"before")), "the last of a disk is for records"
     ballast.write_bytes(b"x" * 32_768)
     size = files(writer.folder)[0].stat().st_size
     for _ in range(2):
@@ -285,10 +347,12 @@ def test_what_cannot_be_cut_now_is_cut_before_the_next_append(writer: WalWriter,
 
 
 WRITING = """
-    import sys
+    import sys, threading, time
     from pathlib import Path
     from ml_platform.serving.wal import WalWriter, WriterInfo
     writer = WalWriter(Path(sys.argv[1]), WriterInfo("w", "router", "m", "r", "t", 1), rotate_bytes=200_000)
+    writer.make_room()
+    threading.Thread(target=lambda: [writer.make_room() or time.sleep(0.001) for _ in iter(int, 1)], daemon=True).start()
     number = 0
     while True:
         writer.append([number.to_bytes(8, "big") + bytes([number % 251]) * (number % 900) for number in range(number, number + 7)])
@@ -330,6 +394,8 @@ def test_a_kill_in_mid_write_leaves_a_torn_tail_of_an_unanswered_batch(tmp_path:
         "    import os, signal\n"
         "    write = os.pwrite\n"
         "    def torn(descriptor, raw, at):\n"
+        "        if not any(raw):\n"
+        "            return write(descriptor, raw, at)\n"
         "        write(descriptor, bytes(raw)[:1000], at)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    os.pwrite = torn\n"
@@ -338,7 +404,9 @@ def test_a_kill_in_mid_write_leaves_a_torn_tail_of_an_unanswered_batch(tmp_path:
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program), folder], capture_output=True, check=False)
     assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, b"")
     (path,) = files(folder)
-    assert read_frames(path) == ([b"whole", *read_frames(path).frames[1:]], path.stat().st_size - 13 - 909)
+    written = len(path.read_bytes().rstrip(b"\0"))
+    assert written < path.stat().st_size, "there is room behind what was torn"
+    assert read_frames(path) == ([b"whole", *read_frames(path).frames[1:]], written - 13 - 909)
     assert len(read_frames(path).frames) == 2
 
 

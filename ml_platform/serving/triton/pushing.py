@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -121,6 +121,11 @@ class Served:
             "generations": [[[one.name, one.datatype] for one in generation] for generation in self.generations],
         }
         write_atomically(self.path(root, model), json.dumps(document).encode(), mode=0o600)
+
+    def fields(self, tensors: Mapping[str, str]) -> dict[str, str]:
+        """Of the tensors that the newest router takes, and their types, those of single fields: not the whole row."""
+        own = {one.name for generation in self.generations[-1:] for one in generation}
+        return {name: kind for name, kind in tensors.items() if name in own}
 
     def accepting(self, contracts: Sequence[Contract]) -> Served:
         """With a generation that takes every request field of these contracts; the newer contract comes last."""

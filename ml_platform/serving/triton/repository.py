@@ -18,6 +18,7 @@ from ml_platform.core.contract import Contract
 from ml_platform.core.errors import DeclarationError
 from ml_platform.core.files import sync_folder, write_atomically
 from ml_platform.serving.declaration import Serving
+from ml_platform.serving.online_row import ROW
 
 __all__ = [
     "MATRIX",
@@ -165,6 +166,8 @@ def version_config(
 def router_config(model: str, generation: int, inputs: Sequence[Tensor], contract: Contract, serving: Serving) -> str:
     """``config.pbtxt`` of a router of a model. It is one process: it has one write-ahead log.
 
+    Beside the tensors of its fields it takes whole rows as ``row``, unless a field has that name.
+
     Args:
         model: model name.
         generation: which router; see ``router_model_name``.
@@ -172,11 +175,12 @@ def router_config(model: str, generation: int, inputs: Sequence[Tensor], contrac
         contract: a contract with the model's outputs.
         serving: executor and batching.
     """
+    whole = () if any(one.name == ROW for one in inputs) else (Tensor(ROW, "BYTES", optional=True),)
     return _config(
         router_model_name(model, generation),
         "python",
         serving,
-        inputs,
+        (*inputs, *whole),
         router_outputs(contract),
         instances=1,
         parameters={

@@ -65,9 +65,18 @@ def test_triton_reads_a_routers_configuration_as_declared():
     assert kinds(message)["grade"] == "TYPE_STRING"
     assert kinds(message)["amount.null"] == "TYPE_BOOL"
     assert all(one.optional for one in message.input)
+    assert kinds(message).keys() - {one.name for one in router_inputs(CONTRACT)} == {"row"}
+    assert kinds(message)["row"] == "TYPE_STRING"
     assert message.dynamic_batching.max_queue_delay_microseconds == 200
     assert [group.count for group in message.instance_group] == [1]  # one log, one process
     assert Serving.from_json(__import__("json").loads(message.parameters["serving"].string_value)) == SERVING
+
+
+def test_a_router_of_a_field_that_is_named_row_takes_no_whole_rows():
+    inputs = (*router_inputs(CONTRACT), Tensor("row", "FP64", optional=True))
+    message = parsed(router_config("credit_risk", 1, inputs, CONTRACT, SERVING))
+    assert [one.name for one in message.input].count("row") == 1
+    assert kinds(message)["row"] == "TYPE_FP64"
 
 
 def test_a_version_takes_the_whole_row_or_every_feature_by_name():

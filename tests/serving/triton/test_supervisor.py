@@ -58,8 +58,15 @@ def answers(root: RoutedRoot) -> dict[str, Any] | None:
         return None
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_what_is_routed_and_leaves_nothing_when_it_is_stopped(serve: Serve, how: int):
+@pytest.fixture(params=["auto", "none"])
+def edged(request: pytest.FixtureRequest, routed: RoutedRoot, repository: Path) -> Iterator[Serve]:
+    one = Serve(routed, repository, "--edge", request.param)
+    yield one
+    one.close()
+
+
+def test_it_serves_what_is_routed_and_leaves_nothing_when_it_is_stopped(edged: Serve):
+    serve = edged
     where = serve.ready()
     boot = Boot.read(serve.root.folder)
     assert where["http"] == f"http://127.0.0.1:{boot.rest_port}"
@@ -67,7 +74,10 @@ def test_it_serves_what_is_routed_and_leaves_nothing_when_it_is_stopped(serve: S
         assert client.loaded() == {MODEL, f"{MODEL}.v1", f"{MODEL}.v2"}
     assert predict(serve.root.folder, MODEL, loan())["version"] == 1
     processes = family(serve.process.pid)
-    assert serve.end(how) == 0
+    assert (boot.edge_port > 0) == (where["edge"] == "nginx")
+    if where["edge"] == "none":
+        assert "Triton answers 500 to bodies that it cannot read" in serve.said.read_text()
+    assert serve.end(signal.SIGINT if boot.edge_port else signal.SIGTERM) == 0
     assert gone(processes)
     assert not boot_path(serve.root.folder).exists()
     assert "has stopped" in serve.said.read_text()

@@ -5,24 +5,26 @@ local v2 = {}
 
 local DEPTH, DIMENSIONS, TENSORS = 16, 8, 4096
 local ELEMENTS = 16777216 -- of one tensor
--- Bytes of a value, and the integers that JSON may say; of 64 bits more than a double holds, see `far`.
+-- Bytes of a value, and the integers that it holds; those of 64 bits are more than a double tells apart, see `EDGES`.
 local TYPES = {
   BOOL = { 1 }, FP16 = { 2 }, BF16 = { 2 }, FP32 = { 4 }, FP64 = { 8 }, BYTES = {},
-  INT8 = { 1, -128, 127 }, INT16 = { 2, -32768, 32767 }, INT32 = { 4, -2147483648, 2147483647 }, INT64 = { 8, -2 ^ 63, 2 ^ 63 },
-  UINT8 = { 1, 0, 255 }, UINT16 = { 2, 0, 65535 }, UINT32 = { 4, 0, 4294967295 }, UINT64 = { 8, 0, 2 ^ 64 },
+  INT8 = { 1, -128, 127 }, INT16 = { 2, -32768, 32767 }, INT32 = { 4, -2147483648, 2147483647 }, INT64 = { 8, -math.huge, math.huge },
+  UINT8 = { 1, 0, 255 }, UINT16 = { 2, 0, 65535 }, UINT32 = { 4, 0, 4294967295 }, UINT64 = { 8, 0, math.huge },
 }
-local LARGEST = { ["2^63"] = "9223372036854775807", ["-2^63"] = "9223372036854775808", ["2^64"] = "18446744073709551615" }
+local EDGES = { least = "9223372036854775808", most = "9223372036854775807", unsigned = "18446744073709551615" }
 local SAID = { FP32 = true, FP64 = true, BOOL = true, BYTES = true } -- and the integers; others come as bytes only
 
 local function wrong_type(field, what)
   refuse(field, "type", "no " .. what, "send what KServe V2 describes")
 end
 
--- Whether an integer of 64 bits, which as a double stands at a limit, is beyond it: its digits say.
-local function far(token, limit)
-  local bare = token:gsub("^-", "")
-  local most = LARGEST[limit]
-  return #bare > #most or (#bare == #most and bare > most)
+-- Notes which limits of 64 bits a large integer is beyond: its digits say, for a double has rounded them.
+local function note_large(found, token)
+  local negative = sub(token, 1, 1) == "-"
+  local bare = negative and sub(token, 2) or token
+  local function beyond(most) return #bare > #most or (#bare == #most and bare > most) end
+  found.int64 = found.int64 or beyond(negative and EDGES.least or EDGES.most)
+  found.uint64 = found.uint64 or (not negative and beyond(EDGES.unsigned))
 end
 
 local function natural(s, i, kind, field)
@@ -90,9 +92,7 @@ local function data_of(s, i, kind, field)
     found.count = found.count + 1
     found.kinds[said] = true
     if said == json.INTEGER then
-      if value >= 2 ^ 63 and far(sub(s, at, after - 1), "2^63") then found.over63 = true end
-      if value >= 2 ^ 64 and far(sub(s, at, after - 1), "2^64") then found.over64 = true end
-      if value <= -2 ^ 63 and far(sub(s, at, after - 1), "-2^63") then found.under63 = true end
+      if value >= 2 ^ 53 or value <= -2 ^ 53 then note_large(found, sub(s, at, after - 1)) end
       if value < found.least then found.least = value end
       if value > found.most then found.most = value end
     end
@@ -114,8 +114,8 @@ local function check_data(field, datatype, found)
   end
   if not limits[2] then return end
   local beyond = found.least < limits[2] or found.most > limits[3]
-  if datatype == "INT64" then beyond = beyond or found.over63 or found.under63 end
-  if datatype == "UINT64" then beyond = beyond or found.over64 end
+  if datatype == "INT64" then beyond = beyond or found.int64 end
+  if datatype == "UINT64" then beyond = beyond or found.uint64 end
   if beyond then refuse(field, "range", "a number that " .. datatype .. " cannot hold", "send a smaller one") end
 end
 
