@@ -12,10 +12,11 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from dagster_pyspark import PySparkResource
 
 from ml_platform import Platform, lifecycle
 from ml_platform.core.errors import SettingsError
-from ml_platform.orchestration import PlatformResource
+from ml_platform.orchestration import PlatformResource, definitions
 from ml_platform.orchestration.batch import batch_asset
 from ml_platform.orchestration.keys import SourceKeys
 from ml_platform.serving import batch
@@ -74,9 +75,9 @@ def contents(root: Path) -> dict[str, list[str]]:
     }
 
 
-def by_asset(root: Path, instance: dg.DagsterInstance) -> dg.DataVersion | None:
-    asset = batch_asset(tiny.late_parcel, SourceKeys(None))
-    resources = {"ml_platform": PlatformResource(root=str(root))}
+def by_asset(root: Path, instance: dg.DagsterInstance, **more: Any) -> dg.DataVersion:
+    resources = {"ml_platform": PlatformResource(root=str(root)), **more}
+    asset = batch_asset(tiny.late_parcel, SourceKeys(None), spark="pyspark" in more)
     ran = dg.materialize([asset], instance=instance, partition_key=MONTH, resources=resources)
     assert ran.success
     record = instance.get_latest_data_version_record(dg.AssetKey([NAME, "batch_predictions"]))
@@ -104,7 +105,9 @@ def test_the_asset_decides_on_spark_what_the_command_decides_without(
     on_spark = root("spark")
     with monkeypatch.context() as patched:
         patched.setattr("ml_platform.serving.scorer.Scorer.decide", None)  # nothing is scored in this process
-        assert by_asset(on_spark, instance) == dg.DataVersion(str(expected.root))
+        resource = PySparkResource(spark_config={"spark.sql.session.mark": "dagster"})
+        assert by_asset(on_spark, instance, pyspark=resource) == dg.DataVersion(str(expected.root))
+    assert spark.conf.get("spark.sql.session.mark") == "dagster"  # its resource was there first
     assert contents(on_spark) == contents(arrow)
     platform = Platform.local(on_spark)
     assert lifecycle.is_complete(platform, NAME, MONTH)
@@ -146,3 +149,12 @@ def test_without_the_connector_for_delta_the_error_says_what_to_do(
     monkeypatch.setattr(type(spark), "read", property(lambda _: NoDelta()))
     with pytest.raises(SettingsError, match="make jars"):
         lifecycle.score_partition(Platform.local(root("spark")), tiny.late_parcel, MONTH)
+
+
+def test_a_location_with_a_spark_resource_hands_it_to_its_batches_alone() -> None:
+    defs = definitions([tiny.late_parcel], spark=PySparkResource(spark_config={}))
+    batches = dg.AssetKey([NAME, "batch_predictions"])
+    for asset in defs.assets or ():
+        if isinstance(asset, dg.AssetsDefinition):
+            assert ("pyspark" in asset.required_resource_keys) == (batches in asset.keys)
+    assert defs.resolve_job_def(f"{NAME}_score_batch").name == f"{NAME}_score_batch"
