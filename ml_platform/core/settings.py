@@ -16,9 +16,18 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ml_platform.core.errors import SettingsError
+from ml_platform.core.spark import SparkSettings
 from ml_platform.core.storage import StorageSettings, location, parse_storage
 
-__all__ = ["ENVIRONMENT_VARIABLE", "ServingSettings", "Settings", "load_settings", "settings_path", "settings_text"]
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "BatchSettings",
+    "ServingSettings",
+    "Settings",
+    "load_settings",
+    "settings_path",
+    "settings_text",
+]
 
 ENVIRONMENT_VARIABLE: Final = "ML_PLATFORM_SETTINGS"
 _KNOWN: Final = {
@@ -32,6 +41,8 @@ _KNOWN: Final = {
     "serving",
     "online",
     "alerts",
+    "batch",
+    "spark",
     "storage",
 }
 
@@ -47,6 +58,17 @@ class ServingSettings:
     http_port: int = 0
     grpc_port: int = 0
     metrics_port: int = 0
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """Where batches are scored: ``engine`` is ``arrow`` (in the process that was asked) or ``spark``.
+
+    The records are the same. ``scratch`` is where a run sorts; driver and executors of a cluster must share it.
+    """
+
+    engine: Literal["arrow", "spark"] = "arrow"
+    scratch: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,8 @@ class Settings:
     serving: ServingSettings = field(default_factory=ServingSettings)
     online: str = ""
     alerts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    spark: SparkSettings = field(default_factory=SparkSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
 
 
@@ -125,6 +149,8 @@ def load_settings(path: Path) -> Settings:
         serving=_serving(document.get("serving", {})),
         online=_text(document, "online", f"sqlite:///{root / 'online' / 'features.sqlite'}"),
         alerts=_alerts(document.get("alerts", {})),
+        batch=_batch(document.get("batch", {})),
+        spark=_spark(document.get("spark", {})),
         storage=parse_storage(document.get("storage", {})),
     )
 
@@ -189,6 +215,37 @@ def _serving(value: object) -> ServingSettings:
             raise SettingsError("This is no port.", field=f"serving.{name}", next_step="Use 0 (free) to 65535.")
     _text(value, "host", "-")
     return ServingSettings(**value)
+
+
+def _texts(name: str, value: object, known: list[str]) -> dict[str, Any]:
+    """A table of known names whose values are texts."""
+    if not isinstance(value, dict) or set(value) - set(known):
+        raise SettingsError(
+            f"The settings of {name} are a table of known names.",
+            field=name,
+            next_step=f"Known are {', '.join(known)}.",
+        )
+    for item in value:
+        if not isinstance(value[item], str) or not value[item]:
+            raise SettingsError("The setting is not a text.", field=f"{name}.{item}", next_step="Write it in quotes.")
+    return dict(value)
+
+
+def _batch(value: object) -> BatchSettings:
+    found = _texts("batch", value, [item.name for item in fields(BatchSettings)])
+    if found.get("engine", "arrow") not in {"arrow", "spark"}:
+        raise SettingsError("There is no such engine.", field="batch.engine", next_step='Choose "arrow" or "spark".')
+    return BatchSettings(**found)
+
+
+def _spark(value: object) -> SparkSettings:
+    conf = value.get("conf", {}) if isinstance(value, dict) else {}
+    if not isinstance(conf, dict) or not all(isinstance(one, str) for one in conf.values()):
+        raise SettingsError(
+            "Spark's own settings are texts.", field="spark.conf", next_step='Write conf = { "spark.x" = "1" }.'
+        )
+    rest = {name: one for name, one in value.items() if name != "conf"} if isinstance(value, dict) else value
+    return SparkSettings(**_texts("spark", rest, ["master", "memory", "jars"]), conf=dict(conf))
 
 
 _ALERT_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ml_platform.core.errors import SettingsError
+from ml_platform.core.storage import StorageSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["JARS_VARIABLE", "SparkSettings", "connector_jars", "open_spark", "spark_uri"]
+__all__ = ["JARS_VARIABLE", "SparkSettings", "connector_jars", "open_spark", "spark_storage", "spark_uri"]
 
 JARS_VARIABLE: Final = "ML_PLATFORM_SPARK_JARS"
 _CHECKOUT_JARS: Final = Path(__file__).resolve().parents[2] / ".cache" / "jars" / "spark"
@@ -28,14 +29,15 @@ class SparkSettings:
     """Where Spark runs and what it may use.
 
     Args:
-        master: ``local[n]`` (n workers on this machine), ``spark://…``, ``yarn`` or ``k8s://…``.
+        master: ``local[n,f]`` (n workers on this machine, a task may fail f − 1 times), ``spark://…``, ``yarn``,
+            ``k8s://…``.
         memory: of the driver's and of each executor's Java machine, as Spark writes it (``1g``).
         jars: a folder of connectors; by default that of the environment variable ``ML_PLATFORM_SPARK_JARS``, else the
             one that ``make jars`` fills. None there: Spark without Delta, Kafka and S3.
         conf: Spark's own settings by name, which win over ours.
     """
 
-    master: str = "local[*]"
+    master: str = "local[*,4]"
     memory: str = "1g"
     jars: str = ""
     conf: Mapping[str, str] = field(default_factory=dict)
@@ -108,6 +110,17 @@ def _conf(settings: SparkSettings) -> dict[str, str]:
         conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
         conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
     return conf | dict(settings.conf)
+
+
+def spark_storage(storage: StorageSettings) -> dict[str, str]:
+    """How Spark's file system for S3 reaches a store; credentials come from the environment's normal chain."""
+    found = {
+        "fs.s3a.endpoint": storage.endpoint,
+        "fs.s3a.endpoint.region": storage.region,
+        "fs.s3a.path.style.access": "true" if storage.endpoint else None,
+        "fs.s3a.connection.ssl.enabled": "false" if (storage.endpoint or "").startswith("http://") else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def spark_uri(uri: str) -> str:

@@ -11,12 +11,12 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from ml_platform.core.digests import keyed
 from ml_platform.core.errors import StorageFailed
 
-__all__ = ["Subjects", "salt"]
+__all__ = ["Seeds", "Subjects", "salt"]
 
 _SCHEMA: Final = """
 create table if not exists subjects (
@@ -34,6 +34,14 @@ _CHUNK: Final = 400
 def salt(seed: bytes, noun: str, row_key: bytes) -> bytes:
     """HMAC(seed, "ml-platform/salt/1" ‖ noun ‖ row key): never depends on run or candidate (DECISIONS 15)."""
     return keyed(seed, "ml-platform/salt/1", ("text", noun), ("bytes", row_key))
+
+
+class Seeds(Protocol):
+    """Who knows the seeds of accepted subjects."""
+
+    def seeds(self, entity: str, keys: Sequence[bytes]) -> list[bytes]:
+        """The seeds of subjects, in order; new ones are made."""
+        ...
 
 
 class Subjects:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +14,11 @@ import pyarrow.compute as pc
 
 from ml_platform.core.clock import format_utc
 from ml_platform.core.contract import Contract, ResolvedField
+from ml_platform.core.delta import Lake
 from ml_platform.core.errors import DataError, NotFound
+from ml_platform.core.objects import ObjectStore
 from ml_platform.core.rows import utc
+from ml_platform.core.storage import StorageSettings
 from ml_platform.features import FeatureView, definitions
 from ml_platform.features.duckdb import point_in_time
 from ml_platform.features.periods import floor_of
@@ -191,13 +196,13 @@ def training_join(
     """The join of a training set, over the pinned versions of the stored tables."""
 
     def join(rows: pa.Table, views: Sequence[FeatureView]) -> pa.Table:
-        return _joined(platform, rows, time, views, pinned)
+        return _joined(platform.lake, rows, time, views, pinned)
 
     return join
 
 
 def _joined(
-    platform: Platform,
+    lake: Lake,
     rows: pa.Table,
     time: str,
     views: Sequence[FeatureView],
@@ -209,7 +214,7 @@ def _joined(
             view,
             stored_history(
                 view,
-                platform.lake,
+                lake,
                 start=start,
                 end=end,
                 version=int(pinned[view.reference]["table_version"]) if view.reference in pinned else None,
@@ -230,30 +235,54 @@ def _span(rows: pa.Table, time: str) -> tuple[datetime, datetime]:
 
 def contract_views(platform: Platform, contract: Contract) -> tuple[FeatureView, ...]:
     """The stored views that a version reads, as they were declared for it."""
+    return _contract_views(platform.objects, contract)
+
+
+def _contract_views(objects: ObjectStore, contract: Contract) -> tuple[FeatureView, ...]:
     references = dict.fromkeys(_view_reference(item) for item in contract.stored)
-    return tuple(_load_view(platform, reference) for reference in references)
+    return tuple(_load_view(objects, reference) for reference in references)
 
 
 def _view_reference(item: ResolvedField) -> str:
     return item.reference.rpartition(":")[0]
 
 
-def _load_view(platform: Platform, reference: str) -> FeatureView:
-    view = definitions.load(platform.objects, reference.partition("@")[2])
+def _load_view(objects: ObjectStore, reference: str) -> FeatureView:
+    view = definitions.load(objects, reference.partition("@")[2])
     if not isinstance(view, FeatureView):
         raise NotFound("The definition is no feature view.", field=reference, next_step="Restore it from a backup.")
     return view
 
 
 def feature_reader(platform: Platform) -> FeatureReader:
-    """Reads the stored features of a contract as they were known at each row's request time."""
+    """Reads the stored features of a contract as they were known at each row's request time; crosses processes."""
+    return _StoredFeatures(platform.lake, platform.objects)
 
-    def read(contract: Contract, rows: pa.Table) -> pa.Table:
-        views = contract_views(platform, contract)
-        found = _joined(platform, rows, contract.time, views, {}) if rows.num_rows else _empty(rows, contract, views)
+
+class _StoredFeatures:
+    """The reader over a lake and the definitions in an object store."""
+
+    def __init__(self, lake: Lake, objects: ObjectStore) -> None:
+        self._lake = lake
+        self._objects = objects
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process opens the same places, once.
+        return _stored_features, (_absolute(self._lake.root), _absolute(self._objects.url), self._objects.storage)
+
+    def __call__(self, contract: Contract, rows: pa.Table) -> pa.Table:
+        views = _contract_views(self._objects, contract)
+        found = _joined(self._lake, rows, contract.time, views, {}) if rows.num_rows else _empty(rows, contract, views)
         return stored_columns(contract, found)
 
-    return read
+
+@lru_cache(maxsize=4)
+def _stored_features(lake: str, objects: str, storage: StorageSettings) -> _StoredFeatures:
+    return _StoredFeatures(Lake(lake, storage), ObjectStore(objects, storage))
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).absolute())
 
 
 def stored_columns(contract: Contract, found: pa.Table) -> pa.Table:

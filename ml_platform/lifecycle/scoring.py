@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -15,10 +16,11 @@ from ml_platform.core.contract import Contract
 from ml_platform.core.durations import Duration
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.rows import micros
+from ml_platform.core.spark import open_spark
 from ml_platform.features import RequestView
 from ml_platform.lifecycle.decided import decided_rows
 from ml_platform.lifecycle.features import contract_views, feature_reader, materialize_model_views, not_over
-from ml_platform.lifecycle.sources import read_source
+from ml_platform.lifecycle.sources import read_source, source_table, source_versions
 from ml_platform.model import Model
 from ml_platform.platform import Platform
 from ml_platform.serving import BatchJob, BatchParts, BatchResult, Scorer, Supersede, load_segment
@@ -88,15 +90,18 @@ def score_partition(
         personal=model.entity.personal,
         supersede=supersede,
     )
+    settings = platform.settings.batch
     parts = BatchParts(
         objects=platform.objects,
         lake=platform.lake,
         subjects=platform.subjects,
         load=lambda digest: Scorer.load(platform.objects, digest),
         rows=_window_rows(platform, model, window, micros(decided_at)),
-        scratch=platform.root / "scratch",
+        scratch=Path(settings.scratch) if settings.scratch else platform.root / "scratch",
         features=feature_reader(platform),
     )
+    if settings.engine == "spark":
+        parts = _on_spark(platform, model, window, parts, micros(decided_at))
     result = score(job, parts)
     _seal(platform, result)
     return result
@@ -142,11 +147,37 @@ def _window_rows(
         times = pc.field(request.time)
         start, end = (pa.scalar(micros(at), pa.timestamp("us", "UTC")) for at in (window.start, window.end))
         table = table.filter((times >= start) & (times < end))
-        names = [*(name for name, _ in contract.entity_keys), contract.time, *(item.name for item in contract.inputs)]
         keys = [name for name, _ in contract.entity_keys]
-        return [decided.without(table.select(names), keys, contract.time)]
+        return [decided.without(table.select(_wanted(contract)), keys, contract.time)]
 
     return rows
+
+
+def _on_spark(platform: Platform, model: Model, window: Window, parts: BatchParts, known_until_us: int) -> BatchParts:
+    """The same batch with its first pass on Spark, which reads the requests itself."""
+    from ml_platform.serving.spark import SparkEngine, SparkRows, lake_rows
+
+    session = open_spark(platform.settings.spark)
+    request: RequestView = model.request
+
+    def rows(contract: Contract) -> SparkRows:
+        decided = decided_rows(platform, model.name, window.partition, model.entity.name, contract)
+        return lake_rows(
+            session,
+            platform.lake,
+            source_table(request.source),
+            version=source_versions(platform, (request.source,))[request.source.name],
+            columns=_wanted(contract),
+            within=(request.time, micros(window.start), micros(window.end)),
+            until=(request.source.known_column, known_until_us),
+            left_out=decided.indexes,
+        )
+
+    return replace(parts, rows=rows, engine=SparkEngine(session))
+
+
+def _wanted(contract: Contract) -> list[str]:
+    return [*(name for name, _ in contract.entity_keys), contract.time, *(item.name for item in contract.inputs)]
 
 
 def _seal(platform: Platform, result: BatchResult) -> None:

@@ -3,7 +3,7 @@
 # No `annotations` from the future here: Dagster reads the annotation of `context` as it stands.
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
@@ -19,8 +19,11 @@ CODE_VERSION: Final = "1"
 EMPTY: Final = "none"  # a month without an accepted request
 
 
-def batch_asset(model: Model, sources: SourceKeys) -> dg.AssetsDefinition:
+def batch_asset(model: Model, sources: SourceKeys, *, spark: bool = False) -> dg.AssetsDefinition:
     """Scores a month. A rerun under the same version is a no-op.
+
+    With ``spark``, Dagster opens the session of its resource ``pyspark`` first, and a root whose settings say that
+    batches run on Spark uses that one.
 
     After a promotion Dagster marks every month that another version decided as out of sync; it means just that. Nothing
     acts on the mark: ``batch_schedule`` asks for the newest month only.
@@ -43,13 +46,24 @@ def batch_asset(model: Model, sources: SourceKeys) -> dg.AssetsDefinition:
     def batch_predictions(
         context: dg.AssetExecutionContext, ml_platform: PlatformResource
     ) -> dg.MaterializeResult[None]:
-        made = lifecycle.score_partition(ml_platform.open(), model, context.partition_key)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(made.root or EMPTY),
-            metadata={**table_metadata(partition_rows=made.rows), **manifest(made)},
-        )
+        return _scored(ml_platform, model, context.partition_key)
 
-    return batch_predictions
+    @dg.multi_asset(name=op_name(spec.key), specs=[spec])
+    def batch_predictions_on_spark(
+        context: dg.AssetExecutionContext, ml_platform: PlatformResource, pyspark: dg.ResourceParam[Any]
+    ) -> dg.MaterializeResult[None]:
+        del pyspark  # its session is open now, and an open one is used as it is
+        return _scored(ml_platform, model, context.partition_key)
+
+    return batch_predictions_on_spark if spark else batch_predictions
+
+
+def _scored(ml_platform: PlatformResource, model: Model, month: str) -> dg.MaterializeResult[None]:
+    made = lifecycle.score_partition(ml_platform.open(), model, month)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(made.root or EMPTY),
+        metadata={**table_metadata(partition_rows=made.rows), **manifest(made)},
+    )
 
 
 def batch_schedule(model: Model, cron: str = "0 6 * * *") -> dg.ScheduleDefinition:

@@ -45,6 +45,7 @@ def definitions(
     jobs: Sequence[Any] | None = None,
     schedules: Sequence[dg.ScheduleDefinition] | None = None,
     sensors: Sequence[dg.SensorDefinition] | None = None,
+    spark: Any = None,
 ) -> dg.Definitions:
     """The whole lifecycle of the models as Dagster assets, checks, jobs, schedules and sensors.
 
@@ -57,6 +58,8 @@ def definitions(
             their own, ``sources/<name>``, that lands a file.
         jobs: which jobs run here; None: the standard ones of every model.
         schedules: which schedules; None: the newest month of every model, stopped until started.
+        spark: a `PySparkResource` of ``dagster_pyspark``, whose session batches use where the root's settings say that
+            they run on Spark; None: the session is opened by those settings.
         sensors: which sensors; None: ``reconcile``, and with the standard jobs those of the loop (`loop_sensors`).
 
     Raises:
@@ -66,8 +69,10 @@ def definitions(
 
         defs = definitions(models=[credit_risk], platform="roots/demo")
     """
-    found, resources = check_models(models), {RESOURCE_KEY: as_resource(platform)}
-    assets = ModelAssets.of(found, SourceKeys(sources))
+    found, resources = check_models(models), dict[str, Any]({RESOURCE_KEY: as_resource(platform)})
+    if spark is not None:
+        resources["pyspark"] = spark
+    assets = ModelAssets.of(found, SourceKeys(sources), spark=spark is not None)
     runs = list(standard_jobs(found, assets, resources) if jobs is None else jobs)
     return dg.Definitions(
         assets=assets.all(),
@@ -91,7 +96,7 @@ class ModelAssets:
     checks: Sequence[dg.AssetChecksDefinition] = ()
 
     @classmethod
-    def of(cls, models: Sequence[Model], keys: SourceKeys) -> Self:
+    def of(cls, models: Sequence[Model], keys: SourceKeys, *, spark: bool = False) -> Self:
         delivered = model_sources(models)
         keys.check(delivered)
         views = shared_views(models)
@@ -102,7 +107,7 @@ class ModelAssets:
                 model.name: [
                     *candidate_assets(model, keys),
                     *alias_specs(model),
-                    batch_asset(model, keys),
+                    batch_asset(model, keys, spark=spark),
                     *served_assets(model),
                     *monitored_assets(model, keys),
                 ]

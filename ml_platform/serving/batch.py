@@ -1,6 +1,6 @@
 """Batch scoring: a window of rows becomes recorded decisions, completely or not at all.
 
-Two passes, memory flat in rows. The first (``serving.scoring``) streams chunks through contract, features, model and
+Two passes, memory flat in rows. The first (``serving.engine``) streams chunks through contract, features, model and
 record and spools them; nothing is written outside the scratch folder until every row has been seen. The second
 (``serving.sealing``) reads them sorted by id, gives each its ``seq`` (its rank, so that the order of the input means
 nothing), hashes the leaves and writes the tables; the commit marker comes last. In memory stay 8 bytes a row against
@@ -12,15 +12,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ml_platform.core.clock import format_utc
 from ml_platform.core.contract import Contract
@@ -30,9 +29,9 @@ from ml_platform.core.fields import check_name
 from ml_platform.core.objects import ObjectStore
 from ml_platform.core.rows import utc
 from ml_platform.core.subjects import Subjects
-from ml_platform.serving.building import RecordBuilder
 from ml_platform.serving.decided import decided_count
 from ml_platform.serving.delta import storage_failed
+from ml_platform.serving.engine import ArrowEngine, Engine, FirstPass, Rows
 from ml_platform.serving.intent import (
     BatchResult,
     Intent,
@@ -43,11 +42,10 @@ from ml_platform.serving.intent import (
     write_marker,
 )
 from ml_platform.serving.lookup import segment_ids
-from ml_platform.serving.preparing import FeatureReader, Preparer
+from ml_platform.serving.preparing import FeatureReader
 from ml_platform.serving.scorer import Scorer
-from ml_platform.serving.scoring import Tally, rechunk, score_chunks
+from ml_platform.serving.scoring import Tally
 from ml_platform.serving.sealing import Sealed, Sealer
-from ml_platform.serving.spool import Spool
 from ml_platform.serving.workspace import workspace
 
 __all__ = ["MAX_REFUSED_SHARE", "BatchJob", "BatchParts", "Supersede", "score_partition"]
@@ -134,6 +132,7 @@ class BatchParts:
         load: the scorer of an artifact digest; asked for the version that the intent pins.
         rows: the window's rows for a contract: entity keys, request time and input columns, by name.
         features: stored features, where contracts have any.
+        engine: where the first pass is made; the records are the same.
         scratch: a folder on a local disk for sorting; holds personal data while a run lasts.
     """
 
@@ -141,9 +140,10 @@ class BatchParts:
     lake: Lake
     subjects: Subjects
     load: Callable[[str], Scorer]
-    rows: Callable[[Contract], Iterable[pa.RecordBatch | pa.Table]]
+    rows: Callable[[Contract], Rows]
     scratch: Path
     features: FeatureReader | None = None
+    engine: Engine = field(default_factory=ArrowEngine)
 
 
 def score_partition(job: BatchJob, parts: BatchParts) -> BatchResult:
@@ -204,32 +204,25 @@ def _proposed(job: BatchJob, revision: int) -> Intent:
 def _run(job: BatchJob, parts: BatchParts, revision: int, folder: Path) -> BatchResult:
     intent = claim(parts.objects, _proposed(job, revision))
     scorer = parts.load(intent.artifact_digest)
-    contract = scorer.contract
-    records = Spool(folder, "id", at=6, skip=4, limit=job.chunk_rows)
-    quarantine = Spool(folder, "row_index", at=0, skip=0, limit=job.chunk_rows)
-    try:
-        tally = score_chunks(
-            rechunk(parts.rows(contract), job.chunk_rows),
-            Preparer(contract, intent.window_us, parts.features),
-            RecordBuilder(
-                intent,
-                contract,
-                parts.subjects,
-                entity=job.entity,
-                personal=job.personal,
-                earlier=_earlier(intent, parts),
-            ),
-            scorer,
-            records=records,
-            quarantine=quarantine,
-        )
+    work = FirstPass(
+        intent=intent,
+        scorer=scorer,
+        objects=parts.objects,
+        subjects=parts.subjects,
+        entity=job.entity,
+        personal=job.personal,
+        chunk_rows=job.chunk_rows,
+        folder=folder,
+        rows=parts.rows,
+        features=parts.features,
+        earlier=_earlier(intent, parts),
+    )
+    with parts.engine.first_pass(work) as passed:
+        tally = passed.tally
         tally.check(job.max_refused_share)
         tally.seen.clear()
-        sealer = Sealer(parts.lake, parts.objects, intent, contract, folder, job.chunk_rows)
-        sealed = sealer.seal(records, quarantine, _counts(tally))
-    finally:
-        records.close()
-        quarantine.close()
+        sealer = Sealer(parts.lake, parts.objects, intent, scorer.contract, folder, job.chunk_rows)
+        sealed = sealer.seal(passed.records, passed.quarantine, _counts(tally))
     result = _result(intent, tally, sealed, parts.objects)
     write_marker(parts.objects, result)
     return result

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ml_platform.core.contract import Contract
 from ml_platform.core.ids import uuid_v8
 from ml_platform.core.rows import encode_row, encode_value
-from ml_platform.core.subjects import Subjects
+from ml_platform.core.subjects import Seeds
 from ml_platform.serving.encoding import Coded, Constant, Fixed, Messages, Part, arrow_part, fixed, row_messages
 from ml_platform.serving.hashing import Keys, OneKey, RowKeys, hash_rows, mac_rows, sized_messages
 from ml_platform.serving.intent import Intent
@@ -111,7 +111,7 @@ class RecordBuilder:
         self,
         intent: Intent,
         contract: Contract,
-        subjects: Subjects,
+        subjects: Seeds,
         *,
         entity: str,
         personal: bool,

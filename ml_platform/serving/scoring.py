@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from ml_platform.serving.building import Decided, RecordBuilder, binary_column
 from ml_platform.serving.hashing import Keys
 from ml_platform.serving.preparing import Prepared, Preparer
 from ml_platform.serving.scorer import Scorer
-from ml_platform.serving.spool import Spool
 from ml_platform.training.decision import DECLINED
 
 __all__ = ["QUARANTINE_TAG", "Tally", "quarantine_index", "rechunk", "score_chunks"]
@@ -28,14 +27,21 @@ QUARANTINE_TAG: Final = "ml-platform/quarantine/1"
 _TOLERATED: Final = 10  # refused rows that never fail a partition: in a small one, one bad row is not a bad delivery
 
 
+class Appended(Protocol):
+    """Takes spooled rows, a chunk at a time, in any order."""
+
+    def append(self, table: pa.Table) -> None: ...
+
+
 @dataclass
 class Tally:
     """What the first pass saw.
 
     Attributes:
         refusals, flags: (field, rule) → count; a row can have several.
-        seen: a keyed 64-bit hash of each row key, refused rows included, other in each process. A false alarm has a
+        seen: a keyed 64-bit hash of each row key, refused rows included, other in each run. A false alarm has a
             chance of 3 in a million at ten million rows, and none in the rerun.
+        nonce: random, of the run, where processes share the key of their hashes; hashed before each row key.
     """
 
     rows: int = 0
@@ -45,6 +51,7 @@ class Tally:
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     flags: Counter[tuple[str, str]] = field(default_factory=Counter)
     seen: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    nonce: bytes = b""
 
     @property
     def refused(self) -> int:
@@ -52,12 +59,23 @@ class Tally:
 
     def add(self, prepared: Prepared) -> None:
         keys = [*prepared.row_keys, *prepared.refused_keys.values()]
-        self.seen.append(np.fromiter(map(hash, keys), np.int64, len(keys)))
+        hashes = map(hash, keys) if not self.nonce else (hash(self.nonce + key) for key in keys)
+        self.seen.append(np.fromiter(hashes, np.int64, len(keys)))
         self.rows += len(keys)
         self.accepted += prepared.rows
         self.flagged += int(np.count_nonzero(prepared.flags.codes))
         self.refusals.update((refusal.field, refusal.rule) for refusal in prepared.refusals)
         self.flags.update((flag.field, flag.rule) for flag in prepared.flagged)
+
+    def merge(self, other: Tally) -> None:
+        """Adds what a pass over other rows of the partition saw."""
+        self.rows += other.rows
+        self.accepted += other.accepted
+        self.flagged += other.flagged
+        self.declined += other.declined
+        self.refusals.update(other.refusals)
+        self.flags.update(other.flags)
+        self.seen += other.seen
 
     def check(self, max_refused_share: float) -> None:
         """Whether the partition may be written.
@@ -114,11 +132,12 @@ def score_chunks(
     builder: RecordBuilder,
     scorer: Scorer,
     *,
-    records: Spool,
-    quarantine: Spool,
+    records: Appended,
+    quarantine: Appended,
+    nonce: bytes = b"",
 ) -> Tally:
     """Spools records and refusals; while one chunk is scored on a second thread, the last one's records are built."""
-    tally = Tally()
+    tally = Tally(nonce=nonce)
     waiting: tuple[Prepared, Keys, Future[Decided]] | None = None
     with ThreadPoolExecutor(1) as pool, Behind() as behind:
         for chunk in chunks:
@@ -142,7 +161,7 @@ def _decided_records(scored: tuple[Prepared, Keys, Future[Decided]], builder: Re
     return builder.build(prepared, keys, decided)
 
 
-def _spool_refused(prepared: Prepared, builder: RecordBuilder, quarantine: Spool) -> None:
+def _spool_refused(prepared: Prepared, builder: RecordBuilder, quarantine: Appended) -> None:
     if not prepared.refusals:
         return
     seed = builder.shared_seed()

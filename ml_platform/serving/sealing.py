@@ -26,6 +26,7 @@ from ml_platform.serving import tables
 from ml_platform.serving.behind import Behind
 from ml_platform.serving.building import ID_BYTES, hex_texts, id_texts, leaf_rows
 from ml_platform.serving.delta import PartitionWriter, commit_files
+from ml_platform.serving.engine import SortedRows
 from ml_platform.serving.intent import Intent, marker_path
 from ml_platform.serving.record import SUBJECT_ROLE, Header
 from ml_platform.serving.segment import LeafTree, Segment, store_segment, tiles_path
@@ -59,14 +60,14 @@ class Sealer:
     limit: int
     versions: dict[str, int] = field(default_factory=dict)
 
-    def seal(self, records: Spool, quarantine: Spool, counts: Mapping[str, int]) -> Sealed:
+    def seal(self, records: SortedRows, quarantine: SortedRows, counts: Mapping[str, int]) -> Sealed:
         """Raises ``StorageFailed``, ``DuplicateKeys``; nothing counts before the caller's marker."""
         segment = self._records(records, counts) if records.rows else None
         if quarantine.rows:
             self._quarantine(quarantine)
         return Sealed(segment, dict(self.versions))
 
-    def _records(self, records: Spool, counts: Mapping[str, int]) -> Segment:
+    def _records(self, records: SortedRows, counts: Mapping[str, int]) -> Segment:
         entities = Spool(self.folder, "entity_index", at=0, skip=0, limit=self.limit)
         headers = self.folder / "headers.arrow"
         leaves, ends = self._personal(records, entities, headers)
@@ -110,7 +111,7 @@ class Sealer:
         return {"decided_date": self.intent.decided_date}
 
     def _personal(
-        self, records: Spool, entities: Spool, headers: Path
+        self, records: SortedRows, entities: Spool, headers: Path
     ) -> tuple[npt.NDArray[np.uint8], tuple[bytes, bytes]]:
         """Leaves in the order of ids, first and last id; writes the personal table on a second thread."""
         leaves = np.empty((records.rows, 32), np.uint8)
@@ -210,7 +211,7 @@ class Sealer:
                 ]
                 writer.write(pa.Table.from_arrays(arrays, schema=tables.ENTITY_SCHEMA))
 
-    def _quarantine(self, quarantine: Spool) -> None:
+    def _quarantine(self, quarantine: SortedRows) -> None:
         intent, schema = self.intent, tables.QUARANTINE_SCHEMA
         constant: dict[str, object] = {
             "partition": intent.partition,

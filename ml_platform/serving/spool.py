@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["Spool", "binary_matrix", "sorted_order"]
+__all__ = ["BUCKETS", "Spool", "binary_matrix", "in_buckets", "sorted_order", "sorted_table"]
 
-_BUCKETS: Final = 64
+BUCKETS: Final = 64
 
 
 def binary_matrix(column: pa.ChunkedArray[Any] | pa.Array[Any], width: int) -> npt.NDArray[np.uint8]:
@@ -40,6 +40,25 @@ def sorted_order(matrix: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     if (ordered[1:] != ordered[:-1]).all():
         return np.asarray(order, np.int64)
     return np.asarray(np.lexsort(matrix.T[::-1]), np.int64)
+
+
+def sorted_table(table: pa.Table, key: str) -> tuple[pa.Table, npt.NDArray[np.uint8]]:
+    """The rows in the order of their key, and the keys [n, width]."""
+    matrix = binary_matrix(table.column(key), int(table.schema.field(key).type.byte_width))
+    order = sorted_order(matrix)
+    return table.take(order), matrix[order]
+
+
+def in_buckets(table: pa.Table, key: str, *, at: int, skip: int) -> Iterator[tuple[int, pa.Table]]:
+    """The sorted rows of each bucket that has any; see ``Spool`` for ``at`` and ``skip``."""
+    ordered, matrix = sorted_table(table, key)
+    word = matrix[:, at].astype(np.uint16) << 8 | matrix[:, at + 1]
+    bucket = (word << skip & 0xFFFF) >> 10
+    edges = np.searchsorted(bucket, np.arange(BUCKETS + 1))
+    for number in range(BUCKETS):
+        start, stop = int(edges[number]), int(edges[number + 1])
+        if stop > start:
+            yield number, ordered.slice(start, stop - start)
 
 
 @dataclass
@@ -87,23 +106,9 @@ class Spool:
         self._memory.clear()
         self._waiting = 0
 
-    def _width(self, table: pa.Table) -> int:
-        return int(table.schema.field(self.key).type.byte_width)
-
-    def _sorted(self, table: pa.Table) -> tuple[pa.Table, npt.NDArray[np.uint8]]:
-        matrix = binary_matrix(table.column(self.key), self._width(table))
-        order = sorted_order(matrix)
-        return table.take(order), matrix[order]
-
     def _spill(self, table: pa.Table) -> None:
-        ordered, matrix = self._sorted(table)
-        word = matrix[:, self.at].astype(np.uint16) << 8 | matrix[:, self.at + 1]
-        bucket = (word << self.skip & 0xFFFF) >> 10
-        edges = np.searchsorted(bucket, np.arange(_BUCKETS + 1))
-        for number in range(_BUCKETS):
-            start, stop = int(edges[number]), int(edges[number + 1])
-            if stop > start:
-                self._file(number, table.schema).write_table(ordered.slice(start, stop - start))
+        for number, piece in in_buckets(table, self.key, at=self.at, skip=self.skip):
+            self._file(number, table.schema).write_table(piece)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{self.key}-{number:02d}.arrow"
@@ -118,7 +123,7 @@ class Spool:
         """All rows, sorted: tables whose keys follow each other. Spilled files are removed as they are read."""
         if not self._spilled:
             if self.rows:
-                yield self._sorted(pa.concat_tables(self._memory))[0]
+                yield sorted_table(pa.concat_tables(self._memory), self.key)[0]
             return
         if self._waiting:
             self._flush()
@@ -128,7 +133,7 @@ class Spool:
             with pa.OSFile(str(self._path(number)), "rb") as stream:
                 table = pa.ipc.open_stream(stream).read_all()
             self._path(number).unlink()
-            yield self._sorted(table)[0]
+            yield sorted_table(table, self.key)[0]
 
     def close(self) -> None:
         """Closes what is open; the folder is the caller's to remove."""

@@ -32,6 +32,12 @@ def test_defaults_lie_below_the_root(tmp_path: Path) -> None:
         ('kind = "wall"\nlakes = "x"', "lakes"),
         ('kind = "wall"\nlake = 3', "lake"),
         ('kind = "wall"\n[unavailable]\ngroup = ""', "unavailable"),
+        ('kind = "wall"\n[batch]\nengine = "flink"', r"batch\.engine"),
+        ('kind = "wall"\n[batch]\nmaster = "local"', "batch"),
+        ('kind = "wall"\nbatch = "spark"', "batch"),
+        ('kind = "wall"\n[spark]\nmemory = 3', r"spark\.memory"),
+        ('kind = "wall"\n[spark]\ncores = "3"', "spark"),
+        ('kind = "wall"\n[spark.conf]\n"spark.executor.cores" = 2', r"spark\.conf"),
         ("kind = ", "TOML"),
     ],
 )

@@ -41,7 +41,7 @@ def test_workers_run_this_interpreter(spark: Any) -> None:  # noqa: F811
 
 def test_a_running_session_is_returned_as_it_is(spark: Any) -> None:  # noqa: F811
     assert open_spark(SparkSettings(master="local[7]")) is spark
-    assert spark.sparkContext.master == "local[2]"
+    assert spark.sparkContext.master == "local[2,4]"
 
 
 def test_the_connectors_of_kafka_and_s3_are_there(spark: Any) -> None:  # noqa: F811

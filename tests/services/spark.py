@@ -15,7 +15,7 @@ from ml_platform.core.spark import SparkSettings, connector_jars, open_spark
 from tests.conftest import missing
 
 LOCAL = SparkSettings(
-    master="local[2]",
+    master="local[2,4]",  # a task may fail three times, as on a cluster
     memory="768m",
     conf={
         "spark.sql.shuffle.partitions": "2",

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.spark import spark
 from tests.serving.support import World, make_world, train
+
+__all__ = ["spark"]
 
 
 @pytest.fixture(scope="session")
