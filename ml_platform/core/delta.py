@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ml_platform.core.errors import Conflict, NotFound, StorageFailed
 from ml_platform.core.objects import ObjectStore
-from ml_platform.core.storage import StorageSettings, delta_options, failure, is_remote
+from ml_platform.core.storage import StorageSettings, delta_options, failure, is_remote, trouble
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -66,12 +66,10 @@ class Lake:
 
     def exists(self, name: str) -> bool:
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
 
-        try:
-            return bool(DeltaTable.is_deltatable(self.uri(name), self._options))
-        except (DeltaError, OSError) as error:
-            raise failure(f"Looking for the table {name}", error, "nothing was changed") from error
+        if self.is_remote:  # Delta's own question would hold the interpreter's lock until the store answers
+            return self.store.any_below(f"{name}/_delta_log")
+        return bool(DeltaTable.is_deltatable(self.uri(name)))
 
     def table(self, name: str, version: int | None = None) -> DeltaTable:
         """A handle of its own, as the table is now or was at a version.
@@ -288,13 +286,11 @@ class Lake:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """A store that cannot be read is said; a file of a folder, or one that is gone, is the caller's to judge."""
+        """A store that cannot be read is said; files that are damaged or gone are the caller's to judge."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except OSError as error:
-            if not self.is_remote:
+            if not self.is_remote or isinstance(error, FileNotFoundError) or trouble(error) is None:
                 raise
             raise failure(f"Reading the table {name}", error, "nothing was changed") from error
 
