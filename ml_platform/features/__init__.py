@@ -7,6 +7,7 @@ from ml_platform.features.aggregations import Aggregation, count, distinct, last
 from ml_platform.features.declaration import Declaration
 from ml_platform.features.entity import Entity
 from ml_platform.features.expressions import Expression
+from ml_platform.features.published import feature_view
 from ml_platform.features.quality import QualityCheck, in_range, null_rate, unique, volume
 from ml_platform.features.source import INGESTED, SameAsEvent, Source
 from ml_platform.features.views import FeatureView, RequestView
@@ -26,6 +27,7 @@ __all__ = [
     "Source",
     "count",
     "distinct",
+    "feature_view",
     "in_range",
     "last",
     "max_",

@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.candidates import CandidateResult, Registered, build_candidate, register_candidate
     from ml_platform.lifecycle.charts import calibration_bins, psi_lines, score_histogram
     from ml_platform.lifecycle.evaluating import EvaluationResult, evaluate_candidate, read_evaluated
+    from ml_platform.lifecycle.feature_catalogue import (
+        diff_features,
+        find_definition,
+        forget_online,
+        retirement,
+        search_features,
+    )
     from ml_platform.lifecycle.feature_status import Freshness, view_freshness
     from ml_platform.lifecycle.features import Materialized, materialize_view
+    from ml_platform.lifecycle.locking import lock_definitions
     from ml_platform.lifecycle.logged import PredictionLog, prediction_log
     from ml_platform.lifecycle.loop import Monitored, finished_windows, is_stale, mature_window, monitor_window
     from ml_platform.lifecycle.monitoring import DriftResult, drift_report, drifted_features
@@ -99,13 +107,16 @@ _HOMES: Final[dict[str, str]] = {
     "close_alert": "alerting",
     "decide_retrain": "retraining",
     "deliver_notices": "alerting",
+    "diff_features": "feature_catalogue",
     "drift_report": "monitoring",
     "drifted_features": "monitoring",
     "enter_approval": "approving",
     "enter_pending_flips": "routing",
     "evaluate_candidate": "evaluating",
+    "find_definition": "feature_catalogue",
     "finish_retrain": "retrain_runs",
     "finished_windows": "loop",
+    "forget_online": "feature_catalogue",
     "get_online_features": "online_features",
     "is_complete": "scoring",
     "is_stale": "loop",
@@ -115,6 +126,7 @@ _HOMES: Final[dict[str, str]] = {
     "list_models": "queries",
     "list_retrains": "retrain_queries",
     "list_versions": "queries",
+    "lock_definitions": "locking",
     "materialize_view": "features",
     "mature_window": "loop",
     "monitor_window": "loop",
@@ -137,6 +149,7 @@ _HOMES: Final[dict[str, str]] = {
     "request_candidate": "requesting",
     "request_retrain": "retraining",
     "restore": "promotion",
+    "retirement": "feature_catalogue",
     "rollback": "promotion",
     "rollout_status": "rollout",
     "run_retrain": "retrain_runs",
@@ -144,6 +157,7 @@ _HOMES: Final[dict[str, str]] = {
     "score_partition": "scoring",
     "seal_follow": "sealing",
     "seal_once": "sealing",
+    "search_features": "feature_catalogue",
     "serve": "serving",
     "set_share": "sharing",
     "settle": "routing",
@@ -200,13 +214,16 @@ __all__ = [
     "close_alert",
     "decide_retrain",
     "deliver_notices",
+    "diff_features",
     "drift_report",
     "drifted_features",
     "enter_approval",
     "enter_pending_flips",
     "evaluate_candidate",
+    "find_definition",
     "finish_retrain",
     "finished_windows",
+    "forget_online",
     "get_online_features",
     "is_complete",
     "is_stale",
@@ -216,6 +233,7 @@ __all__ = [
     "list_models",
     "list_retrains",
     "list_versions",
+    "lock_definitions",
     "materialize_view",
     "mature_window",
     "monitor_window",
@@ -238,6 +256,7 @@ __all__ = [
     "request_candidate",
     "request_retrain",
     "restore",
+    "retirement",
     "rollback",
     "rollout_status",
     "run_retrain",
@@ -245,6 +264,7 @@ __all__ = [
     "score_partition",
     "seal_follow",
     "seal_once",
+    "search_features",
     "serve",
     "set_share",
     "settle",
