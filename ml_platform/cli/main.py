@@ -17,6 +17,7 @@ from ml_platform.cli import (
     evidence,
     features,
     keys,
+    lineage,
     monitoring,
     reading,
     retraining,
@@ -62,6 +63,7 @@ for module in (roots, building, adopting, stages, reading, evidence, sealing, se
     module.commands.attach(app)
 app.add_typer(keys.group, name="keys")
 app.add_typer(features.group, name="features")
+app.add_typer(lineage.group, name="lineage")
 app.add_typer(monitoring.group, name="alerts")
 app.add_typer(retraining.group, name="retrain")
 app.add_typer(rollout.group, name="rollout")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.loop import Monitored, finished_windows, is_stale, mature_window, monitor_window
     from ml_platform.lifecycle.monitoring import DriftResult, drift_report, drifted_features
     from ml_platform.lifecycle.online_features import Published, get_online_features, publish_features, publish_view
+    from ml_platform.lifecycle.openlineage import export_lineage, lineage_events
     from ml_platform.lifecycle.performance import PerformanceResult, performance_report
     from ml_platform.lifecycle.promotion import Transitioned, archive, promote, restore, rollback, stage
     from ml_platform.lifecycle.pushing import Pushed, push_repository
@@ -113,6 +114,7 @@ _HOMES: Final[dict[str, str]] = {
     "enter_approval": "approving",
     "enter_pending_flips": "routing",
     "evaluate_candidate": "evaluating",
+    "export_lineage": "openlineage",
     "find_definition": "feature_catalogue",
     "finish_retrain": "retrain_runs",
     "finished_windows": "loop",
@@ -121,6 +123,7 @@ _HOMES: Final[dict[str, str]] = {
     "is_complete": "scoring",
     "is_stale": "loop",
     "land_source": "sources",
+    "lineage_events": "openlineage",
     "list_alerts": "alerting",
     "list_decisions": "queries",
     "list_models": "queries",
@@ -220,6 +223,7 @@ __all__ = [
     "enter_approval",
     "enter_pending_flips",
     "evaluate_candidate",
+    "export_lineage",
     "find_definition",
     "finish_retrain",
     "finished_windows",
@@ -228,6 +232,7 @@ __all__ = [
     "is_complete",
     "is_stale",
     "land_source",
+    "lineage_events",
     "list_alerts",
     "list_decisions",
     "list_models",

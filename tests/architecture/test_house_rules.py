@@ -24,6 +24,7 @@ VENDORS: dict[str, set[str]] = {
     "onnx": {"training/onnx.py"},
     "onnxmltools": {"training/onnx.py"},
     "onnxruntime": {"training/onnxruntime.py"},
+    "openlineage": {"lifecycle/openlineage.py"},
     "redis": {"features/redis.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
     "sshsig": {"registry/sshsig.py"},
@@ -45,6 +46,7 @@ HEAVY = {
     "pyspark",
     "matplotlib",
     "duckdb",
+    "openlineage",
     "redis",
     "tritonclient",
 }

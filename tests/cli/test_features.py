@@ -78,3 +78,15 @@ def test_the_status_of_views_says_how_far_they_are(live: Shop) -> None:
     assert view["published_lag_seconds"] == view["lag_seconds"] == 0.0
     assert (view["missing"], view["rejected"], view["fresh"]) == ([], [], True)
     assert "purpose_history" in live.mlp("features", "status", *MODELS).out
+
+
+def test_lineage_is_written_as_events_one_a_line(shop: Shop) -> None:
+    import json
+
+    out = shop.folder / "lineage.ndjson"
+    made = shop.must("lineage", "export", "small", "--out", out, "--namespace", "bank", *MODELS)
+    events = [json.loads(line) for line in out.read_text().splitlines()]
+    assert made["events"] == len(events) == 2
+    assert {one["job"]["namespace"] for one in events} == {"bank"}
+    shown = shop.mlp("lineage", "export", "small", "--namespace", "bank", *MODELS).out.splitlines()
+    assert [json.loads(line)["job"] for line in shown] == [one["job"] for one in events]
