@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.shadow import shadow_follow, shadow_once
     from ml_platform.lifecycle.shadow_pairs import shadow_report
     from ml_platform.lifecycle.sharing import Shared, set_share
+    from ml_platform.lifecycle.skew import SkewReport, feature_skew
     from ml_platform.lifecycle.sources import Landed, land_source
     from ml_platform.lifecycle.training import (
         TrainedModel,
@@ -91,6 +92,7 @@ _HOMES: Final[dict[str, str]] = {
     "RolloutAdvanced": "rollout",
     "SealReport": "sealing",
     "Shared": "sharing",
+    "SkewReport": "skew",
     "TrainedModel": "training",
     "TrainingSetResult": "training",
     "Transitioned": "promotion",
@@ -115,6 +117,7 @@ _HOMES: Final[dict[str, str]] = {
     "enter_pending_flips": "routing",
     "evaluate_candidate": "evaluating",
     "export_lineage": "openlineage",
+    "feature_skew": "skew",
     "find_definition": "feature_catalogue",
     "finish_retrain": "retrain_runs",
     "finished_windows": "loop",
@@ -200,6 +203,7 @@ __all__ = [
     "RolloutAdvanced",
     "SealReport",
     "Shared",
+    "SkewReport",
     "TrainedModel",
     "TrainingSetResult",
     "Transitioned",
@@ -224,6 +228,7 @@ __all__ = [
     "enter_pending_flips",
     "evaluate_candidate",
     "export_lineage",
+    "feature_skew",
     "find_definition",
     "finish_retrain",
     "finished_windows",

@@ -90,3 +90,13 @@ def test_lineage_is_written_as_events_one_a_line(shop: Shop) -> None:
     assert {one["job"]["namespace"] for one in events} == {"bank"}
     shown = shop.mlp("lineage", "export", "small", "--namespace", "bank", *MODELS).out.splitlines()
     assert [json.loads(line)["job"] for line in shown] == [one["job"] for one in events]
+
+
+def test_skew_of_decided_batches_is_told_and_a_threshold_sets_the_exit_code(live: Shop) -> None:
+    found = live.must("skew", "small", "--window", "2010-06", *MODELS)
+    (version,) = found["versions"]
+    assert version["sampled"] > 10
+    assert [(one["feature"], one["share"]) for one in version["features"]] == [("defaulted_mean_720d", 1.0)]
+    ran = live.mlp("skew", "small", "--window", "2010-06", "--rows", 5, *MODELS)
+    assert ran.code == 0
+    assert "All features are above 99.0%." in ran.out
