@@ -21,6 +21,7 @@ from ml_platform.features.aggregations import (
 from ml_platform.features.declaration import Declaration
 from ml_platform.features.entity import Entity
 from ml_platform.features.expressions import Expression
+from ml_platform.features.published import feature_view
 from ml_platform.features.quality import QualityCheck, in_range, null_rate, unique, volume
 from ml_platform.features.source import INGESTED, SameAsEvent, Source
 from ml_platform.features.views import FeatureView, RequestView
@@ -41,6 +42,7 @@ __all__ = [
     "approx_distinct",
     "count",
     "distinct",
+    "feature_view",
     "first",
     "in_range",
     "last",

@@ -27,7 +27,7 @@ class Deprecated:
         since: ISO date.
         reason: why, in words.
         instead: what to use.
-        refuse: a new candidate that uses it is refused; otherwise its training warns.
+        refuse: a model none of whose registered versions reads the view is refused, others are warned.
 
     Raises:
         DeclarationError: the date is none, or the reason is empty.

@@ -27,6 +27,7 @@ VENDORS: dict[str, set[str]] = {
     "onnxmltools": {"training/onnx.py"},
     "onnxruntime": {"training/onnxruntime.py"},
     "pyspark": {"core/spark.py", "features/spark.py", "serving/spark.py"},
+    "openlineage": {"lifecycle/openlineage.py"},
     "redis": {"features/redis.py"},
     "orjson": {"serving/online_orjson.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
@@ -49,6 +50,7 @@ HEAVY = {
     "pyspark",
     "matplotlib",
     "duckdb",
+    "openlineage",
     "redis",
     "tritonclient",
 }

@@ -9,6 +9,7 @@ import pyarrow as pa
 from ml_platform import Entity, FeatureView, SameAsEvent, Source, category, number
 from ml_platform.core.digests import canonical_json
 from ml_platform.features.online import AT, EVENT, KEY, key_bytes
+from ml_platform.features.published import lock_text
 from ml_platform.features.quality import judge, null_rate, volume
 from ml_platform.features.redis_layout import bucket_of, kinds_of, members_of, upper_bound
 from ml_platform.features.tables import RejectedPart
@@ -50,5 +51,6 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "online/1 member": members_of(VIEW, POINTS)[0].hex,
     "online/1 bucket": lambda: str(bucket_of(key_bytes(VIEW, (42,)) or b"")),
     "rejected/1": rejected,
+    "feature-lock/1 head": lambda: lock_text([VIEW]).decode().splitlines()[0],
     "online/1 bound": lambda: upper_bound(key_bytes(VIEW, (42,)) or b"", 1_000_000).hex(),
 }
