@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from ml_platform import Platform, governance, lifecycle
+from ml_platform.core.delta import Lake
+from ml_platform.core.errors import StorageFailed
+from ml_platform.core.objects import ObjectStore
 from ml_platform.core.settings import load_settings
 from ml_platform.lifecycle.features import contract_views, materialize_model_views
+from ml_platform.registry.registry import Registry
 from ml_platform.training import load_artifact
 from tests.conftest import Bucket
 from tests.governance import root as small
 from tests.governance.online import MODEL, apply_route, decide, ids, open_log, requests, write
 from tests.governance.root import at
+from tests.services.faults import FaultProxy
 
 LOCAL = {"clock", "code", "registry.sqlite", "scratch", "secrets", "serving", "settings.toml", "subjects", "triton"}
 
@@ -84,3 +91,21 @@ def test_a_table_that_somebody_changed_on_s3_is_found(on_s3: Platform, bucket: B
     report = governance.verify(Platform.local(on_s3.root))
     assert report.status == "tampered"
     assert any("predictions" in finding.where for finding in report.findings), report.findings
+
+
+def test_a_store_that_is_away_is_never_called_tampering(on_s3: Platform) -> None:
+    with FaultProxy.before(urlsplit(str(on_s3.objects.storage.endpoint)).port or 0) as proxy:
+        away = replace(on_s3.objects.storage, endpoint=proxy.endpoint, retries=0)
+        for place in ("store/objects", "lake/index", f"lake/{MODEL}/predictions"):
+            proxy.rule = lambda _method, path, place=place: "slow_down" if place in path else "pass"
+            platform = replace(
+                on_s3,
+                objects=ObjectStore(on_s3.objects.url, away),
+                lake=Lake(on_s3.lake.root, away),
+                registry=Registry.open(on_s3.settings.registry, ObjectStore(on_s3.objects.url, away)),
+            )
+            with pytest.raises(StorageFailed):
+                governance.verify(platform)
+            assert proxy.count("slow_down") > 0
+            platform.registry.close()
+    assert governance.verify(on_s3).status == "verified"
