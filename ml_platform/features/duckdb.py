@@ -85,8 +85,9 @@ def _fetch(connection: DuckDBPyConnection, query: str) -> pa.Table:
 def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: int = 1) -> pa.Table:
     """The rows, in their order, with the features that were known at each row's time.
 
-    For each join it appends the features, then ``<view>__event_time`` and ``<view>__known_time`` of the row that
-    holds (for ages), null where none does. A null key finds nothing.
+    Joins follow one another: a key may be a feature of an earlier one (the borrower's employer, then what is known of
+    that employer). For each join it appends the features, then ``<view>__event_time`` and ``<view>__known_time`` of the
+    row that holds (for ages), null where none does. A null key finds nothing.
 
     Args:
         rows: any table; ``time`` is a timestamp column with a zone, without nulls.
@@ -101,16 +102,19 @@ def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: 
     """
     check_names(rows.column_names, joins)
     times = _request_times(rows, time)
+    schema = rows.schema
     for join in joins:
-        _check_types(rows, join)
+        _check_types(schema, join)
+        for value in join.history.values:
+            schema = schema.append(pa.field(join.names.get(value, value), _type_of(join.history.data.schema, value)))
     connection = _connect(threads)
     try:
-        found = [_join_one(connection, rows, times, join) for join in joins]
+        for join in joins:
+            columns = _join_one(connection, rows, times, join)
+            for name, column in zip(join.output_names(), columns, strict=True):
+                rows = rows.append_column(name, column)
     finally:
         connection.close()
-    for join, columns in zip(joins, found, strict=True):
-        for name, column in zip(join.output_names(), columns, strict=True):
-            rows = rows.append_column(name, column)
     return rows
 
 
@@ -196,7 +200,7 @@ def _family(kind: pa.DataType) -> str:
     return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
 
 
-def _check_types(rows: pa.Table, join: Join) -> None:
+def _check_types(rows: pa.Schema, join: Join) -> None:
     history = join.history
     schema = history.data.schema
     for column in (*history.values, *history.tie_break, *([history.deleted] if history.deleted else [])):
@@ -204,7 +208,7 @@ def _check_types(rows: pa.Table, join: Join) -> None:
     _check_time(schema, history.event_time)
     _check_time(schema, history.known_time)
     for own, theirs in zip(join.key_columns, history.keys, strict=True):
-        if _family(_type_of(rows.schema, own)) != _family(_type_of(schema, theirs)):
+        if _family(_type_of(rows, own)) != _family(_type_of(schema, theirs)):
             raise SchemaMismatch(
                 f"The key has another type than in {join.view}.", field=own, next_step="Deliver the declared type."
             )
