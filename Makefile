@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 DEMO_EXTRAS := dagster,lightgbm,profiles,triton
 TEST_EXTRAS := dagster,lightgbm,profiles,triton,spark,kafka,redis,aws,dev
 
-.PHONY: demo dev test check bench format clean constraints
+.PHONY: demo dev test check bench format clean constraints jars
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,17 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing ml_platform with [$(TEST_EXTRAS)] (once)"
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(TEST_EXTRAS)]'
 	@touch $@ $(VENV)/.demo
+
+JARS := .jars
+
+# One folder of jars for each pom: its stamp is made anew when the pom changes. Only tests and benchmarks need them.
+$(JARS)/%/.copied: deploy/jars/%/pom.xml
+	@command -v mvn >/dev/null || { echo "mvn (Debian package maven) is not installed"; exit 1; }
+	rm -rf $(@D)
+	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)
+	@touch $@
+
+jars: $(patsubst deploy/jars/%/pom.xml,$(JARS)/%/.copied,$(wildcard deploy/jars/*/pom.xml))  ## what a broker needs, for tests
 
 demo: $(VENV)/.demo  ## the main job, on the simulated market or on DATA=folder
 	$(BIN)/mlp demo --root $(ROOT) $(if $(DATA),--data $(DATA))
@@ -52,4 +63,4 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) roots build dist *.egg-info
+	rm -rf $(VENV) $(JARS) roots build dist *.egg-info

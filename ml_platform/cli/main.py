@@ -25,6 +25,7 @@ from ml_platform.cli import (
     sealing,
     serving,
     stages,
+    streaming,
 )
 from ml_platform.cli.frame import new_app
 from ml_platform.cli.problems import UNEXPECTED, Problem, report
@@ -58,7 +59,7 @@ def _start(
         typer.echo(context.get_help())
 
 
-for module in (roots, building, adopting, stages, reading, evidence, sealing, serving, monitoring, rollout):
+for module in (roots, building, adopting, stages, reading, evidence, sealing, serving, streaming, monitoring, rollout):
     module.commands.attach(app)
 app.add_typer(keys.group, name="keys")
 app.add_typer(features.group, name="features")

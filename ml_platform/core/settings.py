@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from ml_platform.core.errors import SettingsError
 
-__all__ = ["ENVIRONMENT_VARIABLE", "ServingSettings", "Settings", "load_settings", "settings_path"]
+__all__ = ["ENVIRONMENT_VARIABLE", "KafkaSettings", "ServingSettings", "Settings", "load_settings", "settings_path"]
 
 ENVIRONMENT_VARIABLE: Final = "ML_PLATFORM_SETTINGS"
 _KNOWN: Final = {
@@ -30,6 +30,7 @@ _KNOWN: Final = {
     "serving",
     "online",
     "alerts",
+    "kafka",
 }
 
 
@@ -44,6 +45,14 @@ class ServingSettings:
     http_port: int = 0
     grpc_port: int = 0
     metrics_port: int = 0
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    """The brokers of a root: ``host:port`` with commas, and further properties of librdkafka, none of them secret."""
+
+    servers: str = ""
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class Settings:
     serving: ServingSettings = field(default_factory=ServingSettings)
     online: str = ""
     alerts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
 
 
 def settings_path(root: Path | None, environ: Mapping[str, str] | None = None) -> Path:
@@ -120,6 +130,7 @@ def load_settings(path: Path) -> Settings:
         serving=_serving(document.get("serving", {})),
         online=_text(document, "online", f"sqlite:///{root / 'online' / 'features.sqlite'}"),
         alerts=_alerts(document.get("alerts", {})),
+        kafka=_kafka(document.get("kafka", {})),
     )
 
 
@@ -165,6 +176,32 @@ def _serving(value: object) -> ServingSettings:
             raise SettingsError("This is no port.", field=f"serving.{name}", next_step="Use 0 (free) to 65535.")
     _text(value, "host", "-")
     return ServingSettings(**value)
+
+
+def _kafka(value: object) -> KafkaSettings:
+    if not isinstance(value, dict) or set(value) - {"servers", "options"}:
+        raise SettingsError(
+            "The settings of Kafka are a table of known names.",
+            field="kafka",
+            next_step='Write [kafka] servers = "host:9092", and further properties below [kafka.options].',
+        )
+    options = value.get("options", {})
+    if not isinstance(options, dict) or not all(isinstance(one, str | int | bool) for one in options.values()):
+        raise SettingsError(
+            "Further properties are names and plain values.",
+            field="kafka.options",
+            next_step='Write [kafka.options] "security.protocol" = "SASL_SSL".',
+        )
+    secret = sorted(name for name in options if "password" in name or "secret" in name or name.endswith(".pem"))
+    if secret:
+        raise SettingsError(
+            "A secret has no place in the settings.",
+            field=f"kafka.options.{secret[0]}",
+            next_step=f"Write it to secrets/kafka_{secret[0].replace('.', '_')}, mode 0600.",
+        )
+    if value:
+        _text(value, "servers", "")
+    return KafkaSettings(**value)
 
 
 _ALERT_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {

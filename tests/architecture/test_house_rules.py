@@ -16,8 +16,10 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ml_platform"
 # A vendor may be imported only in modules that bear its name, or that it is the subject of.
 VENDORS: dict[str, set[str]] = {
     "alembic": {"registry/sql.py", "registry/migrations"},
+    "confluent_kafka": {"serving/stream/kafka.py"},
     "deltalake": {"core/delta.py", "serving/delta.py"},
     "duckdb": {"features/duckdb.py"},
+    "fastavro": {"serving/stream/fastavro.py"},
     "lightgbm": {"training/lightgbm.py"},
     "matplotlib": {"orchestration/plots.py"},
     "obstore": {"core/objects.py"},
@@ -45,6 +47,8 @@ HEAVY = {
     "matplotlib",
     "duckdb",
     "tritonclient",
+    "confluent_kafka",
+    "fastavro",
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
 PURE = ["stats", "registry/transitions.py", "registry/state.py", "core/merkle.py", "training/gates.py", "core/rows.py"]
