@@ -82,7 +82,7 @@ def stream(
 ) -> Answer:
     """Decide the events of a model's topic in the foreground, until Ctrl-C or a TERM signal.
 
-    Start as many as there are partitions, each under a name of its own. A worker that starts again under its name takes
+    Start as many as there are partitions, each under a name of its own, and keep names: a worker that starts again ends
     over at once. Answers, records, dead letters and offsets of a batch are committed together or not at all.
     """
     from ml_platform import lifecycle

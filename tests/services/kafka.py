@@ -142,14 +142,17 @@ class Broker:
 
 
 def caught_up(address: str, topic: str, group: str) -> bool:
-    """Whether a group has committed everything that a topic holds."""
-    from confluent_kafka import Consumer, TopicPartition
+    """Whether a group has committed everything that a topic holds; False too while the broker cannot say."""
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     client = Consumer({"bootstrap.servers": address, "group.id": group, "isolation.level": "read_committed"})
     try:
         places = [TopicPartition(topic, one) for one in client.list_topics(topic, timeout=10).topics[topic].partitions]
         ends = [client.get_watermark_offsets(one, timeout=10)[1] for one in places]
         committed = [max(one.offset, 0) for one in client.committed(places, timeout=10)]
+    except KafkaException:
+        return False
+    else:
         return committed == ends
     finally:
         client.close()

@@ -80,9 +80,12 @@ class InboxState:
             "The inbox's state cannot be read as one.", field=INBOX_FILE, next_step="Restore it from a backup."
         )
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
     def write(self, folder: Path) -> None:
         """Replaces the folder's state; raises ``StorageFailed``."""
-        write_atomically(folder / INBOX_FILE, canonical_json(asdict(self)), mode=0o600)
+        write_atomically(folder / INBOX_FILE, canonical_json(self.to_json()), mode=0o600)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ Errors of the client become ours at this border; none holds a configuration valu
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,8 @@ _SECONDS: Final = 10.0
 _SPARE_BYTES: Final = 1 << 20  # a dead letter's headers, a record's header and salt beside the event's own bytes
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "log_level": 0,
+    # A client that forgets its brokers when all are away never ends a send_offsets_to_transaction that it was in.
+    "metadata.recovery.strategy": "none",
     "reconnect.backoff.max.ms": 1_000,
     "session.timeout.ms": 6_000,
     "transaction.timeout.ms": 10_000,
@@ -68,6 +71,26 @@ def unavailable(doing: str, error: Any) -> ServerUnavailable:
         field="kafka",
         next_step="Check the setting `kafka` and the brokers, then run it again.",
     )
+
+
+def _patiently(doing: str, call: Callable[[], Any]) -> Any:
+    """The answer to a question that may be asked again: a partition may have no leader for a moment.
+
+    Raises:
+        ServerUnavailable: it is not answered for some seconds.
+    """
+    from confluent_kafka import KafkaError, KafkaException
+
+    moment = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
+    until = time.monotonic() + _SECONDS
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            again = error.args[0].retriable() or error.args[0].code() in moment
+            if not again or time.monotonic() > until:
+                raise unavailable(doing, error) from None
+            time.sleep(0.1)
 
 
 class TopicAdmin:
@@ -196,12 +219,9 @@ class KafkaLog:
         Raises:
             ServerUnavailable: the brokers cannot be reached.
         """
-        from confluent_kafka import KafkaException
-
-        try:
-            found = self._client.list_topics(topic, timeout=_SECONDS).topics[topic]
-        except KafkaException as error:
-            raise unavailable("Asking for the topics", error) from None
+        found = _patiently(
+            "Asking for the topics", lambda: self._client.list_topics(topic, timeout=_SECONDS).topics[topic]
+        )
         return len(found.partitions or {})
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
@@ -210,12 +230,12 @@ class KafkaLog:
         Raises:
             ServerUnavailable: the brokers cannot be reached.
         """
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import TopicPartition
 
-        try:
-            low, high = self._client.get_watermark_offsets(TopicPartition(topic, partition), timeout=_SECONDS)
-        except KafkaException as error:
-            raise unavailable("Asking for offsets", error) from None
+        place = TopicPartition(topic, partition)
+        low, high = _patiently(
+            "Asking for offsets", lambda: self._client.get_watermark_offsets(place, timeout=_SECONDS)
+        )
         return int(low), int(high)
 
     def follow(self, topic: str, partition: int, offset: int) -> None:
@@ -234,17 +254,21 @@ class KafkaLog:
         from confluent_kafka import KafkaError, KafkaException
 
         try:
-            found = self._client.consume(limit, wait_seconds)
+            found = self._client.consume(1, wait_seconds)
+            if found and limit > 1:
+                found += self._client.consume(limit - 1, 0)  # what is here already: the end is told as a message
         except KafkaException as error:
             raise unavailable("Reading the topic", error) from None
         messages: list[Message] = []
+        end: int | None = None
         for one in found:
             place: Any = one.offset()
             wrong: Any = one.error()
             if wrong is None:
                 messages.append(Message(place, _raw(one.key()), _raw(one.value())))
+                end = None  # an end that was told before it was not the last one
             elif wrong.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
-                return messages, place
+                end = place
             elif wrong.code() in {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}:  # noqa: SLF001
                 raise NotFound(
                     "Messages that were not read yet have been deleted.",
@@ -253,7 +277,7 @@ class KafkaLog:
                 )
             elif not wrong.retriable():
                 raise unavailable("Reading the topic", KafkaException(wrong))
-        return messages, None
+        return messages, end
 
     def last(self, topic: str, partition: int) -> Message | None:
         """The last stable message; None where there is none any more.

@@ -61,7 +61,6 @@ class TransactionalLog:
         self._consumer: Consumer = Consumer(
             connection.properties(
                 group_id=topics.group,
-                group_instance_id=instance,
                 enable_auto_commit=False,
                 isolation_level="read_committed",
                 auto_offset_reset="error",
@@ -127,12 +126,12 @@ class TransactionalLog:
             return found
         log = KafkaLog(self._connection)
         try:
-            _, high = log.bounds(self._topics.predictions, committed.partition)
-            if not high:
-                return Position(OFFSET_BEGINNING, 0)
-            last = log.last(self._topics.predictions, committed.partition)
+            low, high = log.bounds(self._topics.predictions, committed.partition)
+            last = None if high == low else log.last(self._topics.predictions, committed.partition)
         finally:
             log.close()
+        if last is None and not low:
+            return Position(OFFSET_BEGINNING, 0)  # nothing was ever committed, though perhaps aborted
         found = Position.of_key(None if last is None else last.key)
         if found is None:
             raise _lost(committed.partition)

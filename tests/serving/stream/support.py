@@ -85,10 +85,14 @@ def make_stream_root(
     kind: str = "wall",
     partitions: int = 2,
     routed: bool = True,
+    patience_ms: int | None = None,
 ) -> StreamRoot:
+    """``patience_ms``: after which a worker that takes nothing is out of the group."""
     base = make_online_root(folder, *parts, kind=kind)
     with (folder / "settings.toml").open("a") as stream:
-        stream.write(f'[kafka]\nservers = "{broker.address}"\n')
+        stream.write(f'[kafka]\nservers = "{broker.address}"\n[kafka.options]\n"session.timeout.ms" = 1500\n')
+        if patience_ms is not None:
+            stream.write(f'"max.poll.interval.ms" = {patience_ms}\n')
     TopicAdmin(Connection(broker.address)).create(Topics.of(model), partitions=partitions, replication=1)
     routes = RouteFolder.of(folder, model)
     first = base.route(model=model)
