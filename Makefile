@@ -39,7 +39,7 @@ dev: $(VENV)/.demo  ## Dagster's UI on the state that the demo left
 	echo "copying the jars for $* (once)" && rm -rf $(@D) && \
 	mvn -B -ntp -q -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D) && touch $@
 
-jars: $(patsubst deploy/%/pom.xml,.cache/%/.copied,$(wildcard deploy/jars/*/pom.xml))  ## connectors of Spark
+jars: $(patsubst deploy/%/pom.xml,.cache/%/.copied,$(wildcard deploy/jars/*/pom.xml))  ## Spark's connectors, and the broker of the tests
 
 test: $(VENV)/.test jars  ## all tests; the slow end-to-end ones last
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests

@@ -24,7 +24,7 @@ from ml_platform.governance.bundle import write_document
 from ml_platform.governance.rebuild import rebuild
 from ml_platform.training import RUN_RECORD_ITEMS
 from ml_platform.training.environment import capture
-from tests.formats import declared, logged, looping, made, online, recorded, watching
+from tests.formats import declared, logged, looping, made, online, recorded, streamed, watching
 from tests.registry import test_registry_formats as registry
 from tests.serving import test_record as record
 
@@ -107,6 +107,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
     **watching.COMPUTED,
     **looping.COMPUTED,
     **online.COMPUTED,
+    **streamed.COMPUTED,
     **{name: lambda name=name: record.computed()[name] for name in record.GOLDEN},  # type: ignore[misc]
     **{f"registry {name}": one for name, one in registry.COMPUTED.items()},
     "rebuild-result/1 kinds of values": rebuild_result,

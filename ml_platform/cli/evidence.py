@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,10 @@ from ml_platform.cli.options import ModelArgument, VersionArgument, parse_pairs,
 from ml_platform.cli.problems import Problem
 from ml_platform.cli.session import Session
 from ml_platform.cli.text import count, value
+
+if TYPE_CHECKING:
+    from ml_platform.governance import Trace
+    from ml_platform.platform import Platform
 
 __all__ = ["commands"]
 
@@ -47,12 +51,27 @@ def trace(
     if (prediction is None) == (not keys) or (bool(keys) and model is None):
         raise typer.BadParameter("Give a prediction id, or --model with --entity KEY=VALUE.")
     platform = session.platform()
-    if prediction is not None:
-        found = governance.trace(platform, prediction)
-    else:
-        found = governance.trace_entity(platform, model or "", keys, at)
-    document = found.to_json()
+
+    def traced() -> Trace:
+        if prediction is not None:
+            return governance.trace(platform, prediction)
+        return governance.trace_entity(platform, model or "", keys, at)
+
+    document = _or_from_topics(platform, traced).to_json()
     return Answer(document, trace_blocks(document))
+
+
+def _or_from_topics(platform: Platform, traced: Callable[[], Trace]) -> Trace:
+    """The trace; where nothing is found, once more with what streams have committed since the last sealing."""
+    from ml_platform.core.errors import NotFound
+    from ml_platform.lifecycle import pull_records
+
+    try:
+        return traced()
+    except NotFound:
+        if not platform.settings.kafka.servers or not pull_records(platform).records:
+            raise
+        return traced()
 
 
 @commands.add(

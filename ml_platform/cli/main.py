@@ -27,6 +27,7 @@ from ml_platform.cli import (
     serving,
     skew,
     stages,
+    streaming,
 )
 from ml_platform.cli.frame import new_app
 from ml_platform.cli.problems import UNEXPECTED, Problem, report
@@ -60,7 +61,20 @@ def _start(
         typer.echo(context.get_help())
 
 
-for module in (roots, building, adopting, stages, reading, evidence, sealing, serving, monitoring, skew, rollout):
+for module in (
+    roots,
+    building,
+    adopting,
+    stages,
+    reading,
+    evidence,
+    sealing,
+    serving,
+    streaming,
+    monitoring,
+    skew,
+    rollout,
+):
     module.commands.attach(app)
 app.add_typer(keys.group, name="keys")
 app.add_typer(features.group, name="features")

@@ -47,7 +47,7 @@ def seal(
         Any, typer.Option("--every", parser=parse_seconds, metavar="PAUSE", help="The pause between two passes.")
     ] = "5s",
 ) -> Answer | None:
-    """Move what routers logged into the lake and the audit log, exactly once, and adopt the logs of dead routers.
+    """Move what routers and streams recorded into the lake and the audit log, exactly once; adopt logs of dead routers.
 
     One sealer works in a root at a time; it can be killed at any moment and goes on from what is there. A signal ends
     it after the pass that has begun.

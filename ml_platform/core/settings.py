@@ -22,6 +22,7 @@ from ml_platform.core.storage import StorageSettings, location, parse_storage
 __all__ = [
     "ENVIRONMENT_VARIABLE",
     "BatchSettings",
+    "KafkaSettings",
     "ServingSettings",
     "Settings",
     "load_settings",
@@ -44,6 +45,7 @@ _KNOWN: Final = {
     "batch",
     "spark",
     "storage",
+    "kafka",
 }
 
 
@@ -72,6 +74,14 @@ class BatchSettings:
 
 
 @dataclass(frozen=True)
+class KafkaSettings:
+    """The brokers of a root: ``host:port`` with commas, and further properties of librdkafka, none of them secret."""
+
+    servers: str = ""
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Settings:
     """Where a root's parts live; everything defaults to folders and SQLite files below the root.
 
@@ -95,6 +105,7 @@ class Settings:
     batch: BatchSettings = field(default_factory=BatchSettings)
     spark: SparkSettings = field(default_factory=SparkSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
 
 
 def settings_path(root: Path | None, environ: Mapping[str, str] | None = None) -> Path:
@@ -152,6 +163,7 @@ def load_settings(path: Path) -> Settings:
         batch=_batch(document.get("batch", {})),
         spark=_spark(document.get("spark", {})),
         storage=parse_storage(document.get("storage", {})),
+        kafka=_kafka(document.get("kafka", {})),
     )
 
 
@@ -246,6 +258,32 @@ def _spark(value: object) -> SparkSettings:
         )
     rest = {name: one for name, one in value.items() if name != "conf"} if isinstance(value, dict) else value
     return SparkSettings(**_texts("spark", rest, ["master", "memory", "jars"]), conf=dict(conf))
+
+
+def _kafka(value: object) -> KafkaSettings:
+    if not isinstance(value, dict) or set(value) - {"servers", "options"}:
+        raise SettingsError(
+            "The settings of Kafka are a table of known names.",
+            field="kafka",
+            next_step='Write [kafka] servers = "host:9092", and further properties below [kafka.options].',
+        )
+    options = value.get("options", {})
+    if not isinstance(options, dict) or not all(isinstance(one, str | int | bool) for one in options.values()):
+        raise SettingsError(
+            "Further properties are names and plain values.",
+            field="kafka.options",
+            next_step='Write [kafka.options] "security.protocol" = "SASL_SSL".',
+        )
+    secret = sorted(name for name in options if "password" in name or "secret" in name or name.endswith(".pem"))
+    if secret:
+        raise SettingsError(
+            "A secret has no place in the settings.",
+            field=f"kafka.options.{secret[0]}",
+            next_step=f"Write it to secrets/kafka_{secret[0].replace('.', '_')}, mode 0600.",
+        )
+    if value:
+        _text(value, "servers", "")
+    return KafkaSettings(**value)
 
 
 _ALERT_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -173,7 +173,7 @@ def recording_section(parts: Parts, found: Recorded, sealing_index: int | None) 
         found: the record.
         sealing_index: of the log's entry that seals it; None while there is none.
     """
-    header, promised = found.header, DECLARED_LAG_SECONDS if found.header["mode"] == "online" else None
+    header, promised = found.header, None if found.header["mode"] == "batch" else DECLARED_LAG_SECONDS
     shown: dict[str, Any] = {"promised_within_seconds": promised}
     if sealing_index is None:
         return {**shown, "says": NOT_YET_PROVEN, "sealed_at": None, "lag_seconds": None, "late": None}

@@ -101,7 +101,7 @@ def _records(platform: Platform, step: Step, role: str, keys: list[str], score: 
     if not platform.lake.exists(headers_name) or step.route is None or step.started_at is None:
         return pa.table({name: pa.array([], pa.string()) for name in (*RECORD_COLUMNS, *keys)})
     since = ds.field("decided_date") >= step.started_at.date().isoformat()
-    where = since & (ds.field("mode") == "online") & (ds.field("role") == role)
+    where = since & (ds.field("mode") != "batch") & (ds.field("role") == role)
     where &= (ds.field("route_digest") == step.route.digest) & ds.field("flip_digest").is_null()
     where &= ds.field("segment_id").isin(complete_segments(platform, step.model))
     headers = platform.lake.read(headers_name, columns=list(_HEADER), where=where)

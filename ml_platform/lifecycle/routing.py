@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from ml_platform.core.clock import format_utc
 from ml_platform.core.errors import Conflict, IllegalTransition, IntegrityError, NotFound, PlatformError
 from ml_platform.lifecycle.flipping import forget_reason, moving, read_reason
+from ml_platform.lifecycle.streaming import announce_new
 from ml_platform.platform import Platform
 from ml_platform.registry.composition import Composition, compose, next_route
 from ml_platform.registry.evidence import Evidence
@@ -124,7 +125,17 @@ def set_route(platform: Platform, model: str, composition: Composition, *, trans
         if read_whole(files.route_path) != signed.raw:
             raise
         # Replaced, and only then something failed: routers follow it, so it is entered; `settle` mends the rest.
+    announce_new(
+        platform.settings, model, signed.raw
+    )  # brokers that are away stop no promotion: the sealer tries again
     return signed
+
+
+def announce_routes(platform: Platform) -> None:
+    """Puts routes in force on the control topics of models that have a stream, where that is still to be done."""
+    for name, known in platform.registry.state().models.items():
+        if platform.settings.kafka.servers and known.route is not None:
+            announce_new(platform.settings, name, platform.registry.applied_route(name))
 
 
 def enter_route(

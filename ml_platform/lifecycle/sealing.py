@@ -1,4 +1,4 @@
-"""Sealing: what routers logged goes into the lake and the audit log, once, or again and again."""
+"""Sealing: what routers and streams recorded goes into the lake and the audit log, once, or again and again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from threading import Event
 
 from ml_platform.core.errors import Conflict, Refused, StorageFailed
 from ml_platform.governance.contracts import KnownContracts, known_entity
-from ml_platform.lifecycle.routing import enter_pending_flips
+from ml_platform.lifecycle.routing import announce_routes, enter_pending_flips
+from ml_platform.lifecycle.streaming import pull_records
 from ml_platform.platform import Platform
 from ml_platform.serving.online_sealing import OnlineSealer, SealParts, SealReport
 from ml_platform.serving.online_writers import complete_now
@@ -34,7 +35,9 @@ def seal_once(platform: Platform, *, wait_seconds: float = 30.0, now: bool = Fal
     """
     if now:
         complete_now(platform.root / WAL_FOLDER, _COMPLETE_SECONDS)
+    pulled = pull_records(platform)
     report = _sealer(platform, 0.0).run(wait_seconds=wait_seconds)
+    report.problems.update(pulled.problems)
     enter_pending_flips(platform)  # made while the registry was away; a sealer is the process that is always there
     return report
 
@@ -60,7 +63,10 @@ def seal_follow(
     sealer = _sealer(platform, min(HOLD_SECONDS, every_seconds * 4))
     while not stop.is_set():
         try:
+            pulled = pull_records(platform)
             report = sealer.run()
+            report.problems.update(pulled.problems)
+            announce_routes(platform)
             enter_pending_flips(platform)
         except (StorageFailed, Conflict, Refused) as error:
             failed(error)

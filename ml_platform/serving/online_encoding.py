@@ -15,7 +15,7 @@ from ml_platform.serving.building import Decided
 from ml_platform.serving.online_record import DECISION
 from ml_platform.serving.record import Header
 
-__all__ = ["DecisionEncoder", "Moment", "id_texts_of", "new_ids", "number_pieces"]
+__all__ = ["DecisionEncoder", "Moment", "id_texts_of", "new_ids", "number_pieces", "section_ends"]
 
 _F32: Final = Struct("<Bf").pack
 _TIMES: Final = Struct("<BqBqBq").pack
@@ -135,6 +135,36 @@ class DecisionEncoder:
             section = _SIZED(1, len(body) + len(end))
             salt = salts[32 * row : 32 * row + 32]
             found.append(b"".join((head, raw, _I64(1, first_seq + row), section, body, end, _SALT, salt)))
+        return found
+
+    def payloads_at(
+        self,
+        moments: Sequence[Moment],
+        bodies: Sequence[bytes],
+        ends: Sequence[bytes],
+        ids: Sequence[bytes],
+        salts: bytes,
+        seqs: Sequence[int],
+    ) -> list[bytes]:
+        """The payloads of decisions that each have a moment and a number of their own.
+
+        Args:
+            moments: of each; neighbours often share one.
+            bodies: of each row the section's bytes up to its flags.
+            ends: as ``section_ends`` gives them.
+            ids: 16 bytes each.
+            salts: 32 random bytes a row.
+            seqs: of each row.
+        """
+        heads: dict[Moment, bytes] = {}
+        found = []
+        for row, (moment, body, end, raw, seq) in enumerate(zip(moments, bodies, ends, ids, seqs, strict=True)):
+            head = heads.get(moment)
+            if head is None:
+                head = heads[moment] = self._head + self._times(moment) + self._middle
+            section = _SIZED(1, len(body) + len(end))
+            salt = salts[32 * row : 32 * row + 32]
+            found.append(b"".join((head, raw, _I64(1, seq), section, body, end, _SALT, salt)))
         return found
 
 

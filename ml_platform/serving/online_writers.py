@@ -19,7 +19,10 @@ from ml_platform.core.errors import DataError, StorageFailed, Tampered
 from ml_platform.serving.wal import COMPLETE, DESCRIPTION, LOCK, SUFFIX, WAL_FOLDER, Frames, WriterInfo, read_frames
 from ml_platform.serving.wal_frames import has_frames
 
-__all__ = ["WriterFolder", "complete_now", "first_frame", "frames_of", "writer_folders"]
+__all__ = ["STREAM_WRITER", "WriterFolder", "complete_now", "first_frame", "frames_of", "writer_folders"]
+
+STREAM_WRITER: Final = "stream-"
+"""What the name of a writer begins with whose log is a partition of a topic: no process's, never dead, never closed."""
 
 _LOOK_SECONDS: Final = 0.02
 
@@ -44,9 +47,14 @@ class WriterFolder:
         except FileNotFoundError:  # sealed and removed meanwhile
             return ()
 
+    @property
+    def of_topic(self) -> bool:
+        """Whether it is the inbox of a topic's partition: every file in it is finished."""
+        return self.writer.startswith(STREAM_WRITER)
+
     def closed_files(self) -> tuple[Path, ...]:
-        """The files that a living writer has finished: all but the newest."""
-        return self.files()[:-1]
+        """The files that a living writer has finished: all but the newest, or all of an inbox."""
+        return self.files() if self.of_topic else self.files()[:-1]
 
     def info(self) -> WriterInfo:
         """Who writes here.
@@ -84,6 +92,9 @@ class WriterFolder:
     @contextmanager
     def adopted(self) -> Iterator[bool]:
         """True with the dead writer's lock held, so that nobody else adopts it; False while the writer lives."""
+        if self.of_topic:
+            yield False
+            return
         try:
             stream = (self.path / LOCK).open("rb+")
         except FileNotFoundError:  # a writer makes its lock before its description: this one was removed by hand
@@ -126,7 +137,8 @@ def complete_now(wal: Path, wait_seconds: float) -> int:
     A sealer takes complete files only. A writer that does not look in time completes its file a little later: nothing
     is lost, and the next pass seals it.
     """
-    asked = [folder for folder in writer_folders(wal) if not folder.path.joinpath(COMPLETE).exists()]
+    living = [folder for folder in writer_folders(wal) if not folder.of_topic]
+    asked = [folder for folder in living if not folder.path.joinpath(COMPLETE).exists()]
     waiting = set()
     for folder in asked:
         if folder.held and any(map(has_frames, folder.files()[-1:])):

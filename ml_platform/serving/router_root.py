@@ -22,7 +22,7 @@ from ml_platform.serving.scorer import Scorer
 from ml_platform.serving.served import Executor
 from ml_platform.serving.wal import WalWriter
 
-__all__ = ["RouterParts", "entity_of", "object_store", "shared_seed"]
+__all__ = ["RouterParts", "entity_of", "object_store", "root_seed", "shared_seed"]
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,12 @@ def shared_seed(settings: Settings, objects: ObjectStore, contract: Contract) ->
         SettingsError: the root's seed cannot be read.
         StorageFailed: the seeds cannot be read or written.
     """
-    subjects = Subjects(settings.root / "subjects" / "subjects.sqlite", root_seed=_root_seed(settings))
+    subjects = Subjects(settings.root / "subjects" / "subjects.sqlite", root_seed=root_seed(settings))
     return subjects.seeds(entity_of(objects, contract), [b""])[0]
 
 
-def _root_seed(settings: Settings) -> bytes | None:
+def root_seed(settings: Settings) -> bytes | None:
+    """The seed of a replay root; None in a wall root. Raises ``SettingsError`` where it cannot be used."""
     if settings.kind == "wall":
         return None
     path = settings.root / "secrets" / "root_seed"

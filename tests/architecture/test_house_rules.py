@@ -18,8 +18,10 @@ VENDORS: dict[str, set[str]] = {
     "alembic": {"registry/sql.py", "registry/migrations"},
     "datasketches": {"features/datasketches.py"},
     "ddsketch": {"features/ddsketch.py"},
+    "confluent_kafka": {"serving/stream/kafka.py"},
     "deltalake": {"core/delta.py", "serving/delta.py"},
     "duckdb": {"features/duckdb.py"},
+    "fastavro": {"serving/stream/fastavro.py"},
     "lightgbm": {"training/lightgbm.py"},
     "matplotlib": {"orchestration/plots.py"},
     "obstore": {"core/objects.py"},
@@ -53,6 +55,8 @@ HEAVY = {
     "openlineage",
     "redis",
     "tritonclient",
+    "confluent_kafka",
+    "fastavro",
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
 PURE = ["stats", "registry/transitions.py", "registry/state.py", "core/merkle.py", "training/gates.py", "core/rows.py"]
