@@ -8,7 +8,7 @@ ROOT ?= roots/$(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),demo)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 DEMO_EXTRAS := dagster,lightgbm,profiles,triton
-TEST_EXTRAS := dagster,lightgbm,profiles,triton,sketches,spark,kafka,redis,aws,dev
+TEST_EXTRAS := dagster,lightgbm,profiles,triton,sketches,spark,kafka,redis,lineage,aws,dev
 
 .PHONY: demo dev test jars check bench format clean constraints
 

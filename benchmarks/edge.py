@@ -4,7 +4,7 @@
 
 One row a request, 24 features, 200 trees of 31 leaves, executor ``in_process``, all on one machine and over loopback;
 ``wrk`` (Debian package) sends. In JSON, where the edge reads the whole body, and as binary tensors, where it reads the
-JSON part alone; ``refused`` are bodies that the edge refuses by itself: what it could do if it stood alone.
+JSON part alone; ``refused`` are bodies that the edge refuses by itself. Beside: the processor time of nginx a request.
 """
 
 from __future__ import annotations
@@ -43,7 +43,19 @@ def measure(folder: Path, seconds: int, repeat: int):
             }
             bad = [body[:-1] for body in json_bodies()[0]]
             targets["refused, through nginx"] = Target(f"http://127.0.0.1:{edge.port}", path, bad, {})
-            return measured(targets, seconds, repeat)
+            runs = measured(targets, seconds, repeat)
+            through = {name: one for name, one in targets.items() if name.endswith("nginx")}
+            return runs, {name: processor_us(edge.pid, one, seconds) for name, one in through.items()}
+
+
+def processor_us(master: int, target: Target, seconds: int) -> float:
+    """Processor time of nginx a request, in microseconds: other work on the machine changes it little."""
+    import psutil
+
+    (worker,) = psutil.Process(master).children()
+    before = sum(worker.cpu_times()[:2])
+    found = _wrk.run(target.url, target.path, target.bodies, target.headers, 16, seconds)
+    return (sum(worker.cpu_times()[:2]) - before) / (found.rate * seconds) * 1e6
 
 
 def main() -> None:
@@ -55,7 +67,7 @@ def main() -> None:
     if not _wrk.installed():
         raise SystemExit("wrk is not installed (Debian package wrk)")
     with tempfile.TemporaryDirectory() as name:
-        results = measure(Path(name) / "root", given.seconds, given.repeat)
+        results, processor = measure(Path(name) / "root", given.seconds, given.repeat)
     table = {
         name: {
             count: {field: median(of, field) for field in ("rate", "p50_ms", "p99_ms", "failed")}
@@ -64,7 +76,7 @@ def main() -> None:
         for name, runs in results.items()
     }
     if given.json:
-        print(json.dumps(table))
+        print(json.dumps({"runs": table, "nginx_processor_us": processor}))
         return
     print(f"{'':<26} " + "  ".join(f"{'req/s':>7} {'p50':>6} {'p99':>6} @{count:<3}" for count in CONCURRENCIES))
     for name, row in table.items():
@@ -72,6 +84,8 @@ def main() -> None:
         failed = 0 if name.startswith("refused") else sum(one["failed"] for one in row.values())
         said = f"  {failed:.0f} NOT ANSWERED" if failed else ""
         print(f"{name:<26} " + "  ".join(cells) + f" load {statistics.mean(results[name].loads):.1f}" + said)
+    costs = ", ".join(f"{name.partition(',')[0]} {us:.0f} us" for name, us in processor.items())
+    print(f"nginx, processor time a request: {costs}")
     for form in ("JSON", "binary"):
         bare, through = table[f"{form}, Triton's port"], table[f"{form}, through nginx"]
         more = {count: through[count]["p50_ms"] - bare[count]["p50_ms"] for count in CONCURRENCIES}

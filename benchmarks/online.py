@@ -12,9 +12,11 @@ and no record, answering the score; it is compared with ``routed-json``, the sam
 
 ``routed-row`` is the router's other form, one tensor ``row`` with the whole row as a JSON object, and
 ``routed-row-json`` the same in a JSON body, without a binary part. Its ratios are told apart from those of the same
-tensors: the version called directly has no such form, and FastAPI reads such a row in either case.
+tensors: to ``direct``, to ``direct-matrix`` (the version called with all features, encoded, as its one tensor
+``features``), and to FastAPI, which reads such a row in either case.
 
-Printed beside: the machine's load when each line was taken, and what a bare ``fdatasync`` costs on the log's disk.
+Printed beside: the processor time a request of all processes that serve it (``cpu``, µs; of a busy machine it says more
+than the rate), the machine's load when each line was taken, and what a bare ``fdatasync`` costs on the log's disk.
 """
 
 from __future__ import annotations
@@ -33,13 +35,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import psutil
 
-from _serving_root import FEATURES, MODEL, make_parts, make_root, rows, v2_body  # isort: skip
+from _online_bodies import (  # isort: skip
+    BODIES,
+    direct_bodies,
+    json_bodies,
+    matrix_bodies,
+    routed_bodies,
+    row_bodies,
+    row_json_bodies,
+)
+from _serving_root import FEATURES, MODEL, make_parts, make_root, rows  # isort: skip
 import _wrk  # isort: skip
 
 CONCURRENCIES = (1, 16, 64)
-BODIES = 256
 FASTAPI = """
 import sys
 
@@ -66,8 +76,9 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked: a server, a path, and the bodies that are sent in turn."""
+    """What is asked: a server, by the process that began it, a path, and the bodies that are sent in turn."""
 
+    pid: int
     url: str
     path: str
     bodies: list[bytes]
@@ -87,7 +98,7 @@ def fastapi(folder: Path, native: bytes) -> Iterator[Target]:
     try:
         wait_for(port)
         bodies = [json.dumps(dict(zip(FEATURES, row, strict=True))).encode() for row in rows(BODIES).tolist()]
-        yield Target(f"http://127.0.0.1:{port}", "/predict", bodies, {"Content-Type": "application/json"})
+        yield Target(process.pid, f"http://127.0.0.1:{port}", "/predict", bodies, {"Content-Type": "application/json"})
     finally:
         process.kill()
         process.wait()
@@ -106,84 +117,38 @@ def wait_for(port: int) -> None:
 
 @dataclass
 class Runs:
-    """The runs of one target by concurrency, and the machine's load at each."""
+    """The runs of one target by concurrency, processor time a request, and the machine's load at each."""
 
     by_count: dict[int, list[_wrk.Measured]]
+    cpu_us: dict[int, list[float]]
     loads: list[float]
+
+
+def processor_seconds(pid: int) -> float:
+    """Of a process and all that it began."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
 def measured(targets: dict[str, Target], seconds: int, repeat: int) -> dict[str, Runs]:
     """Measures targets in turn, so that other work on the machine meets all of them alike."""
-    found = {name: Runs({count: [] for count in CONCURRENCIES}, []) for name in targets}
+    found = {
+        name: Runs({count: [] for count in CONCURRENCIES}, {count: [] for count in CONCURRENCIES}, [])
+        for name in targets
+    }
     for one in targets.values():
         _wrk.run(one.url, one.path, one.bodies, one.headers, 4, 1)  # warm
     for count in CONCURRENCIES:
         for _ in range(repeat):
             for name, one in targets.items():
-                found[name].by_count[count].append(_wrk.run(one.url, one.path, one.bodies, one.headers, count, seconds))
+                before = processor_seconds(one.pid)
+                run = _wrk.run(one.url, one.path, one.bodies, one.headers, count, seconds)
+                taken = processor_seconds(one.pid) - before
+                found[name].by_count[count].append(run)
+                found[name].cpu_us[count].append(taken / (run.rate * seconds) * 1e6)
                 found[name].loads.append(os.getloadavg()[0])
     return found
-
-
-def direct_bodies(parameters: dict[str, str]) -> tuple[list[bytes], dict[str, str]]:
-    made = [
-        v2_body({name: np.array([[value]], np.float32) for name, value in zip(FEATURES, row, strict=True)}, parameters)
-        for row in rows(BODIES)
-    ]
-    return _same_header(made)
-
-
-def routed_bodies(outputs: tuple[str, ...] = ()) -> tuple[list[bytes], dict[str, str]]:
-    now = time.time_ns() // 1000 - 60_000_000
-    made = []
-    for number, row in enumerate(rows(BODIES)):
-        tensors = {"row_id": np.array([[number]]), "at": np.array([[now]])}
-        tensors |= {name: np.array([[value]]) for name, value in zip(FEATURES, row, strict=True)}
-        made.append(v2_body(tensors, outputs=outputs))
-    return _same_header(made)
-
-
-def _same_header(made: list[tuple[bytes, int]]) -> tuple[list[bytes], dict[str, str]]:
-    (length,) = {length for _, length in made}
-    return [body for body, _ in made], {"Inference-Header-Content-Length": str(length)}
-
-
-def json_bodies() -> tuple[list[bytes], dict[str, str]]:
-    now = time.time_ns() // 1000 - 60_000_000
-    bodies = []
-    for number, row in enumerate(rows(BODIES).tolist()):
-        inputs = [("row_id", "INT64", number), ("at", "INT64", now)]
-        inputs += [(name, "FP64", value) for name, value in zip(FEATURES, row, strict=True)]
-        tensors = [{"name": n, "datatype": d, "shape": [1, 1], "data": [v]} for n, d, v in inputs]
-        document = {"inputs": tensors, "outputs": [{"name": "score"}]}
-        bodies.append(json.dumps(document, separators=(",", ":")).encode())
-    return bodies, {"Content-Type": "application/json"}
-
-
-def row_texts() -> list[str]:
-    """The same rows, each a JSON object."""
-    now = time.time_ns() // 1000 - 60_000_000
-    return [
-        json.dumps({"row_id": number, "at": now, **dict(zip(FEATURES, row, strict=True))}, separators=(",", ":"))
-        for number, row in enumerate(rows(BODIES).tolist())
-    ]
-
-
-def row_bodies(outputs: tuple[str, ...] = ()) -> tuple[list[bytes], dict[str, str]]:
-    """Texts of one length (JSON takes spaces at its end), so that all have the same header."""
-    texts = row_texts()
-    longest = max(map(len, texts))
-    made = [v2_body({"row": np.array([[text.ljust(longest).encode()]], object)}, outputs=outputs) for text in texts]
-    return _same_header(made)
-
-
-def row_json_bodies() -> tuple[list[bytes], dict[str, str]]:
-    bodies = []
-    for text in row_texts():
-        tensor = {"name": "row", "datatype": "BYTES", "shape": [1, 1], "data": [text]}
-        document = {"inputs": [tensor], "outputs": [{"name": "score"}]}
-        bodies.append(json.dumps(document, separators=(",", ":")).encode())
-    return bodies, {"Content-Type": "application/json"}
 
 
 def serve(folder: Path, parts: dict[str, bytes], executor: str, by_hand: Target, seconds: int, repeat: int):
@@ -197,15 +162,16 @@ def serve(folder: Path, parts: dict[str, bytes], executor: str, by_hand: Target,
         pusher = Pusher(root.folder, ObjectStore(root.folder / "store"), server.boot, client)
         pusher.version(MODEL, 1, root.artifacts[1], serving)
         pusher.router(MODEL, [contract_of(parts)], serving)
-        url = f"http://127.0.0.1:{server.boot.http_port}"
+        url, pid = f"http://127.0.0.1:{server.boot.http_port}", server.boot.pid
         direct, routed = f"/v2/models/{MODEL}.v1/infer", f"/v2/models/{MODEL}/infer"
         targets = {
-            f"direct ({executor})": Target(url, direct, *direct_bodies(server.boot.parameters)),
-            f"routed ({executor})": Target(url, routed, *routed_bodies(("score",))),
-            f"routed-all ({executor})": Target(url, routed, *routed_bodies(())),
-            f"routed-row ({executor})": Target(url, routed, *row_bodies(("score",))),
-            f"routed-json ({executor})": Target(url, routed, *json_bodies()),
-            f"routed-row-json ({executor})": Target(url, routed, *row_json_bodies()),
+            f"direct ({executor})": Target(pid, url, direct, *direct_bodies(server.boot.parameters)),
+            f"direct-matrix ({executor})": Target(pid, url, direct, *matrix_bodies(server.boot.parameters)),
+            f"routed ({executor})": Target(pid, url, routed, *routed_bodies(("score",))),
+            f"routed-all ({executor})": Target(pid, url, routed, *routed_bodies(())),
+            f"routed-row ({executor})": Target(pid, url, routed, *row_bodies(("score",))),
+            f"routed-json ({executor})": Target(pid, url, routed, *json_bodies()),
+            f"routed-row-json ({executor})": Target(pid, url, routed, *row_json_bodies()),
             f"fastapi (beside {executor})": by_hand,
         }
         found = measured(targets, seconds, repeat)
@@ -260,6 +226,7 @@ def main() -> None:
     table = {
         name: {
             count: {field: median(of, field) for field in ("rate", "p50_ms", "p99_ms", "failed")}
+            | {"cpu_us": statistics.median(runs.cpu_us[count])}
             for count, of in runs.by_count.items()
         }
         for name, runs in results.items()
@@ -267,9 +234,15 @@ def main() -> None:
     if given.json:
         print(json.dumps(table))
         return
-    print(f"{'':<30} " + "  ".join(f"{'req/s':>7} {'p50':>6} {'p99':>6} @{count:<3}" for count in CONCURRENCIES))
+    print(
+        f"{'':<30} "
+        + "  ".join(f"{'req/s':>7} {'p50':>6} {'p99':>6} {'cpu':>5} @{count:<3}" for count in CONCURRENCIES)
+    )
     for name, row in table.items():
-        cells = (f"{one['rate']:7.0f} {one['p50_ms']:6.2f} {one['p99_ms']:6.2f}     " for one in row.values())
+        cells = (
+            f"{one['rate']:7.0f} {one['p50_ms']:6.2f} {one['p99_ms']:6.2f} {one['cpu_us']:5.0f}     "
+            for one in row.values()
+        )
         failed = sum(one["failed"] for one in row.values())
         print(
             f"{name:<30} "
@@ -279,20 +252,25 @@ def main() -> None:
         )
     print("append and fdatasync of " + ", ".join(f"{count} records: {took:.2f} ms" for count, took in syncs.items()))
     for executor in ("in_process", "triton"):
-        print(verdict(table, executor, "routed", "routed-json", "same tensors"))
-        print(verdict(table, executor, "routed-row", "routed-row-json", "row form"))
+        print(verdict(table, executor, "routed", "same tensors"))
+        print(verdict(table, executor, "routed-row", "row form"))
 
 
-def verdict(table: dict[str, dict[int, dict[str, float]]], executor: str, routed: str, as_json: str, form: str) -> str:
+def verdict(table: dict[str, dict[int, dict[str, float]]], executor: str, routed: str, form: str) -> str:
     """The ratios of one form of a request."""
-    direct, found = table[f"direct ({executor})"], table[f"{routed} ({executor})"]
-    said, hand = table[f"{as_json} ({executor})"], table[f"fastapi (beside {executor})"]
-    by_direct = {count: found[count]["rate"] / direct[count]["rate"] for count in (16, 64)}
-    by_hand = {count: said[count]["rate"] / hand[count]["rate"] for count in (16, 64)}
+    found, direct = table[f"{routed} ({executor})"], table[f"direct ({executor})"]
+    matrix = table[f"direct-matrix ({executor})"]
+    said, by_hand = table[f"{routed}-json ({executor})"], table[f"fastapi (beside {executor})"]
+
+    def ratio(ours: dict[int, dict[str, float]], theirs: dict[int, dict[str, float]], count: int) -> str:
+        return f"x {ours[count]['rate'] / theirs[count]['rate']:.2f} at {count}"
+
     return (
         f"{executor}, {form}: p50 {found[1]['p50_ms'] - direct[1]['p50_ms']:+.2f} ms at 1 (reach <= 0.5); "
-        f"direct x {by_direct[16]:.2f} at 16 (>= 0.8), x {by_direct[64]:.2f} at 64 (>= 0.95); "
-        f"FastAPI x {by_hand[16]:.2f} at 16, x {by_hand[64]:.2f} at 64 (>= 1)"
+        f"direct {ratio(found, direct, 16)} (>= 0.8), {ratio(found, direct, 64)} (>= 0.95); "
+        f"direct-matrix {ratio(found, matrix, 16)}, {ratio(found, matrix, 64)}; "
+        f"FastAPI {ratio(said, by_hand, 16)}, {ratio(said, by_hand, 64)} (>= 1); processor time of direct "
+        + ", ".join(f"x {found[count]['cpu_us'] / direct[count]['cpu_us']:.2f} at {count}" for count in CONCURRENCIES)
     )
 
 

@@ -21,6 +21,7 @@ from ml_platform.core.fields import check_name
 from ml_platform.datasets import Label, TimeSplit
 from ml_platform.features import Entity, FeatureView, RequestView, Source
 from ml_platform.features.declaration import DEFINITION_FORMAT, check_known, check_unique
+from ml_platform.features.deprecation import warn_deprecated
 from ml_platform.monitoring import Monitor
 from ml_platform.rollout import Rollout
 from ml_platform.serving.declaration import Serving
@@ -150,6 +151,7 @@ class Model:
                 next_step=f"Write Label(rows={requests[0].name}, …).",
             )
         check_unique(self.feature_names, field="features")
+        warn_deprecated(self.name, self.stored_views)
         available = {column.name for column in requests[0].columns} | set(self.entity.keys)
         for view in self.stored_views:
             for key in view.entity.keys:

@@ -56,16 +56,24 @@ def materialize(
     view: Annotated[str, typer.Argument(help="Name of a stored feature view.")],
     start: Annotated[datetime, time_option("--start", "Values that became known from then on.")],
     end: Annotated[datetime, time_option("--end", "And before then.")],
+    accept: Annotated[
+        str | None,
+        typer.Option("--accept", metavar="REASON", help="Write rows that fail a quality check all the same."),
+    ] = None,
     models: ModelsOption = DEFAULT_MODELS,
 ) -> Answer:
-    """Compute a stored feature view for a span of time; what is there already is not computed again."""
+    """Compute a stored feature view for a span of time; what is there already is not computed again.
+
+    Rows of a period that fail a quality check of the view are not written: they are kept as evidence, the other
+    periods are written, and the command exits with 3.
+    """
     from ml_platform.lifecycle import materialize_view
 
     declared = {one.name: one for model in session.models(models).values() for one in model.stored_views}
     found: FeatureView = _named(declared, view, "VIEW", "stored view")
     with session.screen.step(f"materialising {view}") as note:
-        made = materialize_view(session.platform(), found, start=start, end=end)
-        note(f"{count(made.added)} new rows")
+        made = materialize_view(session.platform(), found, start=start, end=end, accept=accept).require()
+        note(f"{count(made.added)} new {found.about.partition}s")
     return Answer(made.to_json(), [_fields(made.to_json())])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.cli import catalogue
 from ml_platform.cli.blocks import Answer, Fields, Table
 from ml_platform.cli.frame import Commands, new_app
 from ml_platform.cli.options import DEFAULT_MODELS, ModelsOption, parse_pairs, time_option
@@ -85,5 +86,6 @@ def get(
     return Answer(found, [Fields([*shown, *about])])
 
 
-group = new_app("Stored features online: publish them, and look one up.")
+group = new_app("Feature views: find and compare them; stored features online: publish them, and look one up.")
 commands.attach(group)
+catalogue.commands.attach(group)

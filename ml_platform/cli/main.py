@@ -17,6 +17,7 @@ from ml_platform.cli import (
     evidence,
     features,
     keys,
+    lineage,
     monitoring,
     reading,
     retraining,
@@ -24,6 +25,7 @@ from ml_platform.cli import (
     roots,
     sealing,
     serving,
+    skew,
     stages,
 )
 from ml_platform.cli.frame import new_app
@@ -58,10 +60,11 @@ def _start(
         typer.echo(context.get_help())
 
 
-for module in (roots, building, adopting, stages, reading, evidence, sealing, serving, monitoring, rollout):
+for module in (roots, building, adopting, stages, reading, evidence, sealing, serving, monitoring, skew, rollout):
     module.commands.attach(app)
 app.add_typer(keys.group, name="keys")
 app.add_typer(features.group, name="features")
+app.add_typer(lineage.group, name="lineage")
 app.add_typer(monitoring.group, name="alerts")
 app.add_typer(retraining.group, name="retrain")
 app.add_typer(rollout.group, name="rollout")

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from ml_platform.core.errors import Conflict, NotFound, StorageFailed
+from ml_platform.core.delta_commit import COMMIT_ATTEMPTS, Commit
+from ml_platform.core.delta_log import commits
+from ml_platform.core.errors import NotFound
 from ml_platform.core.objects import ObjectStore
-from ml_platform.core.storage import StorageSettings, delta_options, failure, is_remote
+from ml_platform.core.storage import StorageSettings, delta_options, failure, is_remote, trouble
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Lake"]
 
-_COMMIT_ATTEMPTS: Final = 16
 DEFAULT_RETENTION_DAYS: Final = 3_653  # ten years (EU AI Act Art. 18); shorter classes say so when the table is made
 
 
@@ -66,12 +67,10 @@ class Lake:
 
     def exists(self, name: str) -> bool:
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
 
-        try:
-            return bool(DeltaTable.is_deltatable(self.uri(name), self._options))
-        except (DeltaError, OSError) as error:
-            raise failure(f"Looking for the table {name}", error, "nothing was changed") from error
+        if self.is_remote:  # Delta's own question would hold the interpreter's lock until the store answers
+            return self.store.any_below(f"{name}/_delta_log")
+        return bool(DeltaTable.is_deltatable(self.uri(name)))
 
     def table(self, name: str, version: int | None = None) -> DeltaTable:
         """A handle of its own, as the table is now or was at a version.
@@ -162,7 +161,6 @@ class Lake:
         """
         from deltalake import CommitProperties, Transaction, write_deltalake
 
-        self.create(name, table.schema, partition_by=partition_by, retention_days=retention_days)
         said = {"ml_platform": json.dumps(dict(metadata or {}), sort_keys=True)}
         transactions = None
         if app_id is not None and txn_version is not None:
@@ -173,68 +171,33 @@ class Lake:
         def write(delta: DeltaTable) -> None:
             write_deltalake(delta, table, mode="append", commit_properties=properties)
 
-        attempts = 1 if isinstance(table, pa.RecordBatchReader) else _COMMIT_ATTEMPTS  # a reader cannot be read again
-        return self.commit(name, write, app_id=app_id, txn_version=txn_version, attempts=attempts)
+        def make() -> None:
+            self.create(name, table.schema, partition_by=partition_by, retention_days=retention_days)
+
+        attempts = 1 if isinstance(table, pa.RecordBatchReader) else COMMIT_ATTEMPTS  # a reader cannot be read again
+        return self.commit(name, write, make=make, app_id=app_id, txn_version=txn_version, attempts=attempts)
 
     def commit(
         self,
         name: str,
         write: Callable[[DeltaTable], None],
         *,
+        make: Callable[[], None],
         app_id: str | None = None,
         txn_version: int | None = None,
-        attempts: int = _COMMIT_ATTEMPTS,
+        attempts: int = COMMIT_ATTEMPTS,
     ) -> int:
         """Has ``write`` commit to the table as it is now; returns the table version that holds the transaction.
 
-        The transaction is looked for in the very version on which the commit builds, and Delta refuses it where another
-        commit of the application came between: so it happens at most once, whoever races. Where an answer was lost, the
-        table itself says what happened.
-
-        ``write`` gets the handle; its commit carries the transaction and its ``ml_txn``. ``attempts`` is how often it
-        is tried while others are faster.
-
-        Raises:
-            Conflict: others were faster, every time.
-            StorageFailed: the disk is full or the store refused; the table is as before, unless the error says that the
-                store did not even tell so.
+        ``write`` gets the handle; its commit carries the transaction and its ``ml_txn``. ``make`` makes a table that is
+        not there. ``attempts`` is how often it is tried while others are faster. Raises as `Commit.run`.
         """
-        from deltalake.exceptions import CommitFailedError, DeltaError
-
-        for _ in range(attempts):
-            delta = self.table(name)
-            if app_id is not None and txn_version is not None and _carries(delta, app_id, txn_version):
-                return self.version_of(name, app_id, txn_version)
-            try:
-                write(delta)
-                if app_id is None or txn_version is None:
-                    return int(delta.version())
-                return self.version_of(name, app_id, txn_version)
-            except CommitFailedError:
-                continue  # another commit came between: ours may even be that one, where an answer was lost
-            except (DeltaError, OSError) as error:
-                if app_id is None or txn_version is None or not self._landed(name, app_id, txn_version, error):
-                    raise failure(f"Writing the table {name}", error, "it is as before") from error
-        raise Conflict(
-            f"Others wrote to the table {name} at the same time, {attempts} times; nothing of ours is in it.",
-            next_step="Run it again.",
-        )
-
-    def _landed(self, name: str, app_id: str, txn_version: int, error: Exception) -> bool:
-        """Whether a commit of which we were told that it failed is there nevertheless: its answer may have been lost.
-
-        Raises:
-            StorageFailed: the store says nothing at all.
-        """
-        try:
-            return _carries(self.table(name), app_id, txn_version)
-        except StorageFailed:
-            stands = "whether it was committed is seen when the store answers: run again, it happens at most once"
-            raise failure(f"Writing the table {name}", error, stands) from error
+        transaction = None if app_id is None or txn_version is None else (app_id, txn_version)
+        return Commit(self, name, write, make, transaction).run(attempts)
 
     def version(self, name: str) -> int | None:
         """The newest version of a table; None where there is no table."""
-        return int(self.table(name).version()) if self.exists(name) else None
+        return int(self._newest(name).version()) if self.exists(name) else None
 
     def txn(self, name: str, app_id: str) -> int | None:
         """The last transaction version that an application id wrote to a table."""
@@ -259,19 +222,7 @@ class Lake:
         return commits
 
     def _commits(self, name: str) -> Iterator[dict[str, Any]]:
-        """What each commit says of itself, newest first.
-
-        From the log's own entries: Delta's ``history()`` counts versions down from the newest that it knew before it
-        read, and is wrong by one where another commit came between (tried).
-        """
-        for version in range(int(self._newest(name).version()), -1, -1):
-            try:
-                entry = self.store.read(f"{name}/_delta_log/{version:020d}.json")
-            except NotFound:
-                return  # cleaned up, which nobody does but retention
-            actions = [json.loads(line) for line in entry.splitlines()]
-            info: dict[str, Any] = next((one["commitInfo"] for one in actions if "commitInfo" in one), {})
-            yield {**info, "version": version}
+        return commits(self.store, name, int(self._newest(name).version()))
 
     def dataset(self, name: str, version: int | None = None) -> ds.Dataset:
         """An Arrow dataset with push-down; DuckDB scans it."""
@@ -288,13 +239,11 @@ class Lake:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """A store that cannot be read is said; a file of a folder, or one that is gone, is the caller's to judge."""
+        """A store that cannot be read is said; files that are damaged or gone are the caller's to judge."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except OSError as error:
-            if not self.is_remote:
+            if not self.is_remote or isinstance(error, FileNotFoundError) or trouble(error) is None:
                 raise
             raise failure(f"Reading the table {name}", error, "nothing was changed") from error
 
@@ -315,8 +264,3 @@ class Lake:
         """Rows of one version (the newest by default). Row order has no meaning."""
         with self._reading(name):
             return self.dataset(name, version).to_table(columns=list(columns) if columns else None, filter=where)
-
-
-def _carries(delta: DeltaTable, app_id: str, txn_version: int) -> bool:
-    done = delta.transaction_version(app_id)
-    return done is not None and done >= txn_version

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from ml_platform.core.digests import sha256_hex
 from ml_platform.core.errors import ArtifactCorrupt, Conflict, NotFound, SettingsError
-from ml_platform.core.storage import StorageSettings, failure, is_remote, obstore_arguments, uses_profile_files
+from ml_platform.core.storage import StorageSettings, failure, is_remote, obstore_arguments, trouble, uses_profile_files
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as _Store
@@ -135,6 +135,8 @@ class ObjectStore:
             with _said(f"Reading {path}", "nothing was changed", but=(NotFoundError, FileNotFoundError)):
                 return bytes(self._store.get(path).bytes())
         except (NotFoundError, FileNotFoundError) as error:
+            if is_remote(self.url) and trouble(error) is not None:  # no bucket, or nobody that it knows: no absence
+                raise failure(f"Reading {path}", error, "nothing was changed") from error
             raise NotFound(f"Nothing is stored at {path}.", next_step="Check the root and the name.") from error
 
     def list(self, prefix: str) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "parse_storage",
     "s3_endpoint",
     "s3_region",
+    "trouble",
     "uses_profile_files",
 ]
 
@@ -185,6 +186,7 @@ def delta_options(url: str, storage: StorageSettings) -> dict[str, str] | None:
         "allow_http": "true" if storage.allow_http else None,
         # A commit is a create-if-absent of its log entry, whatever lock or unsafe rename the environment proposes.
         "conditional_put": "etag" if _kind(url) == "s3" else None,
+        "aws_force_credential_load": "true" if uses_profile_files(url) else None,  # by AWS's chain, which reads them
         "timeout": f"{storage.timeout_seconds}s",
         "connect_timeout": f"{storage.connect_timeout_seconds}s",
         "max_retries": str(storage.retries),
@@ -223,19 +225,22 @@ def uses_profile_files(url: str, environ: Mapping[str, str] | None = None) -> bo
 
 
 _REASONS: Final = (
+    (("NoSuchBucket", "InvalidBucketName", "ContainerNotFound"), "there is no such bucket"),
     (
-        ("NoSuchBucket", "InvalidBucketName", "ContainerNotFound", "The specified bucket does not exist"),
-        "there is no such bucket",
-    ),
-    (
-        ("PermissionDenied", "Unauthenticated", "403 Forbidden", "401 Unauthorized", "ACCESS_DENIED", "AccessDenied"),
+        (
+            "PermissionDenied", "Unauthenticated", "403 Forbidden", "401 Unauthorized", "status 403", "ACCESS_DENIED",
+            "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "XAdminUserNotFound",
+        ),
         "access is denied",
     ),
-    (("SlowDown", "503 Service", "429 Too Many", "SLOW_DOWN", "SERVICE_UNAVAILABLE"), "the store throttles requests"),
+    (
+        ("SlowDown", "503 Service", "429 Too Many", "SLOW_DOWN", "status 503", "status 429"),
+        "the store throttles requests",
+    ),
     (("timed out", "Timeout", "timeout was reached"), "no answer came in time"),
     (("error sending request", "Connect", "connection closed", "Couldn't connect"), "the store cannot be reached"),
     (("No space left", "File too large"), "the disk is full"),
-)
+)  # fmt: skip
 _STEPS: Final = {
     "there is no such bucket": "Make the bucket, or mend the URL in the settings file.",
     "access is denied": "Check the credentials that this process finds in its environment, and the bucket's policy.",
@@ -243,6 +248,12 @@ _STEPS: Final = {
     "no answer came in time": "Run it again; [storage] timeout_seconds says how long it waits.",
     "the store cannot be reached": "Check the network and [storage] endpoint, then run it again.",
 }
+
+
+def trouble(error: BaseException) -> str | None:
+    """What ails a store or disk, in a few words, from whatever a library raised; None where that says nothing known."""
+    text = f"{type(error).__name__} {error}"
+    return next((said for words, said in _REASONS if any(word in text for word in words)), None)
 
 
 def failure(doing: str, error: BaseException, stands: str) -> StorageFailed:
@@ -253,7 +264,6 @@ def failure(doing: str, error: BaseException, stands: str) -> StorageFailed:
         error: what a library raised.
         stands: what is true now.
     """
-    text = f"{type(error).__name__} {error}"
-    why = next((said for words, said in _REASONS if any(word in text for word in words)), type(error).__name__)
+    why = trouble(error) or type(error).__name__
     step = _STEPS.get(why, "Free space or mend the store, then run it again.")
     return StorageFailed(f"{doing} failed ({why}); {stands}.", next_step=step)

@@ -18,7 +18,7 @@ from ml_platform.features.aggregations import HLL_LG_K
 if TYPE_CHECKING:
     from datasketches import hll_sketch
 
-__all__ = ["estimate", "items", "sketch_of", "union", "with_items"]
+__all__ = ["estimate", "item", "items", "sketch_of", "union", "with_items"]
 
 
 def _library() -> Any:
@@ -38,16 +38,18 @@ def items(column: pa.ChunkedArray[Any]) -> list[Any]:
 
     The library leaves out an empty text; with the letter, it is a value like others.
     """
-    kind = column.type
-    if pa.types.is_string(kind):
-        return [None if value is None else "s" + value for value in column.to_pylist()]
-    if pa.types.is_date32(kind):
+    if pa.types.is_date32(column.type):
         column = column.cast(pa.int32())
-    if pa.types.is_floating(kind):
-        return [None if value is None else value + 0.0 for value in column.to_pylist()]
-    if pa.types.is_boolean(kind):
-        return [None if value is None else int(value) for value in column.to_pylist()]
-    return column.cast(pa.int64()).to_pylist()
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    return [None if value is None else item(value) for value in column.to_pylist()]
+
+
+def item(value: Any) -> Any:
+    """One value that is not null: a number, a truth value or a text."""
+    if isinstance(value, str):
+        return "s" + value
+    return value + 0.0 if isinstance(value, float) else int(value)
 
 
 def sketch_of(values: Iterable[Any]) -> hll_sketch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from ml_platform.core.digests import canonical_json, document_digest, parse_canonical
@@ -16,7 +16,7 @@ from ml_platform.features.expressions import Expression
 from ml_platform.features.source import INGESTED, KnownTime, SameAsEvent, Source
 from ml_platform.features.views import EXACT, FeatureView, RequestView
 
-__all__ = ["load", "path_of", "rebuild", "store"]
+__all__ = ["load", "load_kinds", "path_of", "rebuild", "store"]
 
 
 def path_of(digest: str) -> str:
@@ -41,6 +41,23 @@ def load(objects: ObjectStore, digest: str) -> Declaration:
         NotFound: nothing is stored under it.
         ArtifactCorrupt: the stored bytes, or what they rebuild to, have another digest.
     """
+    spec = _intact(objects, digest)
+    declaration = rebuild(spec)
+    if declaration.digest != digest:
+        raise ArtifactCorrupt(
+            "This version of the library reads the stored definition as another one.",
+            field=digest,
+            next_step="Use the version of the library that the run record names.",
+        )
+    return declaration
+
+
+def load_kinds(objects: ObjectStore, digest: str, kinds: Collection[str]) -> Declaration | None:
+    """As ``load``, of some kinds only; None where something of another kind is stored under the digest."""
+    return load(objects, digest) if _intact(objects, digest).get("kind") in kinds else None
+
+
+def _intact(objects: ObjectStore, digest: str) -> dict[str, Any]:
     try:
         spec = parse_canonical(objects.read(path_of(digest)))
         intact = isinstance(spec, dict) and document_digest("definition", spec) == digest
@@ -52,14 +69,7 @@ def load(objects: ObjectStore, digest: str) -> Declaration:
             field=digest,
             next_step="Restore it from a backup, or store the declaration again.",
         )
-    declaration = rebuild(spec)
-    if declaration.digest != digest:
-        raise ArtifactCorrupt(
-            "This version of the library reads the stored definition as another one.",
-            field=digest,
-            next_step="Use the version of the library that the run record names.",
-        )
-    return declaration
+    return dict(spec)
 
 
 def rebuild(spec: Mapping[str, Any]) -> Declaration:

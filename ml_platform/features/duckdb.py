@@ -7,13 +7,15 @@ and the SQL of sources runs on one thread over sorted inputs (DuckDB adds double
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
-from ml_platform.core.errors import DataError, DeclarationError, SchemaMismatch
+from ml_platform.core.errors import DataError, DeclarationError, SchemaMismatch, StorageFailed
 from ml_platform.features.asof import History, Join, check_names, join_sql, retracted_sql
 from ml_platform.features.source import Source
 from ml_platform.features.sql import rename_tables
@@ -21,7 +23,7 @@ from ml_platform.features.sql import rename_tables
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["History", "Join", "evaluate_source", "point_in_time"]
+__all__ = ["History", "Join", "evaluate_source", "point_in_time", "shared_out"]
 
 _UTC = pa.timestamp("us", "UTC")
 
@@ -38,6 +40,42 @@ def _connect(threads: int) -> DuckDBPyConnection:
     return connection
 
 
+def shared_out(
+    query: str, history: ds.Dataset | pa.Table, *, by: str, folder: Path, memory_bytes: int, threads: int
+) -> None:
+    """Writes a query over ``history`` as Parquet files below ``folder/parts/<by>=<value>``, on disk where memory ends.
+
+    The query reaches nothing but the history, and nothing is written outside the folder.
+
+    Raises:
+        StorageFailed: the disk is full, or DuckDB cannot do with so little memory.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"threads": threads, "memory_limit": f"{memory_bytes}B"})
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute("SET temp_directory = " + _literal(folder / "spill"))
+        connection.execute(f"SET allowed_directories = [{_literal(folder)}]")
+        connection.execute("SET enable_external_access = false")
+        connection.register("history", history)
+        target = _literal(folder / "parts")
+        connection.execute(f"COPY ({query}) TO {target} (FORMAT parquet, PARTITION_BY ({by}))")
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise StorageFailed(
+            f"The rows could not be shared out ({type(error).__name__}).",
+            next_step="Free space in the folder, or give DuckDB more memory.",
+        ) from error
+    finally:
+        connection.close()
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
 def _fetch(connection: DuckDBPyConnection, query: str) -> pa.Table:
     # Not connection.execute: its Arrow output copies all rows once more, and warns about that.
     result: pa.Table = connection.sql(query).to_arrow_table()
@@ -47,8 +85,9 @@ def _fetch(connection: DuckDBPyConnection, query: str) -> pa.Table:
 def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: int = 1) -> pa.Table:
     """The rows, in their order, with the features that were known at each row's time.
 
-    For each join it appends the features, then ``<view>__event_time`` and ``<view>__known_time`` of the row that
-    holds (for ages), null where none does. A null key finds nothing.
+    Joins follow one another: a key may be a feature of an earlier one (the borrower's employer, then what is known of
+    that employer). For each join it appends the features, then ``<view>__event_time`` and ``<view>__known_time`` of the
+    row that holds (for ages), null where none does. A null key finds nothing.
 
     Args:
         rows: any table; ``time`` is a timestamp column with a zone, without nulls.
@@ -63,16 +102,19 @@ def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: 
     """
     check_names(rows.column_names, joins)
     times = _request_times(rows, time)
+    schema = rows.schema
     for join in joins:
-        _check_types(rows, join)
+        _check_types(schema, join)
+        for value in join.history.values:
+            schema = schema.append(pa.field(join.names.get(value, value), _type_of(join.history.data.schema, value)))
     connection = _connect(threads)
     try:
-        found = [_join_one(connection, rows, times, join) for join in joins]
+        for join in joins:
+            columns = _join_one(connection, rows, times, join)
+            for name, column in zip(join.output_names(), columns, strict=True):
+                rows = rows.append_column(name, column)
     finally:
         connection.close()
-    for join, columns in zip(joins, found, strict=True):
-        for name, column in zip(join.output_names(), columns, strict=True):
-            rows = rows.append_column(name, column)
     return rows
 
 
@@ -158,7 +200,7 @@ def _family(kind: pa.DataType) -> str:
     return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
 
 
-def _check_types(rows: pa.Table, join: Join) -> None:
+def _check_types(rows: pa.Schema, join: Join) -> None:
     history = join.history
     schema = history.data.schema
     for column in (*history.values, *history.tie_break, *([history.deleted] if history.deleted else [])):
@@ -166,7 +208,7 @@ def _check_types(rows: pa.Table, join: Join) -> None:
     _check_time(schema, history.event_time)
     _check_time(schema, history.known_time)
     for own, theirs in zip(join.key_columns, history.keys, strict=True):
-        if _family(_type_of(rows.schema, own)) != _family(_type_of(schema, theirs)):
+        if _family(_type_of(rows, own)) != _family(_type_of(schema, theirs)):
             raise SchemaMismatch(
                 f"The key has another type than in {join.view}.", field=own, next_step="Deliver the declared type."
             )

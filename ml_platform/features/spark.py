@@ -112,6 +112,8 @@ def all_changes(view: FeatureView, rows: DataFrame) -> DataFrame:
 def point_in_time(rows: DataFrame, *, time: str, joins: Sequence[Join]) -> DataFrame:
     """The rows, in no order, with the features that were known at each row's time; as ``duckdb.point_in_time``.
 
+    A key may be a feature of an earlier join.
+
     Args:
         rows: any frame; ``time`` is a timestamp column without nulls.
         time: the request time T.

@@ -1,22 +1,30 @@
-"""Stored feature views: one Delta table for each definition, one part for each known month, written at most once."""
+"""Stored feature views: one Delta table for each definition, known month by known month, each written at most once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml_platform.core.delta import Lake
 from ml_platform.core.digests import document_digest
-from ml_platform.core.errors import DeclarationError, NotEnoughData, NotFound
+from ml_platform.core.errors import NotEnoughData
 from ml_platform.core.rows import utc
 from ml_platform.features.asof import History, Join
-from ml_platform.features.duckdb import evaluate_source
-from ml_platform.features.source import Source
+from ml_platform.features.periods import (
+    Grain,
+    missing_periods,
+    month_of,
+    period_bounds,
+    periods_between,
+    uncovered,
+)
+from ml_platform.features.quality import Judged, judge
+from ml_platform.features.source_rows import LakeSources, SourceReader, SourceRows, read_rows
 from ml_platform.features.views import FeatureView
 from ml_platform.features.windows import REFRESHED_AT, all_changes, changes_between
 
@@ -24,8 +32,10 @@ __all__ = [
     "KNOWN_MONTH",
     "LakeSources",
     "MaterializedTable",
+    "RejectedPart",
     "SourceReader",
     "SourceRows",
+    "done_periods",
     "history_of",
     "join_of",
     "materialize",
@@ -39,38 +49,16 @@ _UTC: Final = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True)
-class SourceRows:
-    """Rows of a plain source, and the version of the table that they were read from."""
+class RejectedPart:
+    """A period whose rows failed a check: what was measured, and the rows themselves. Nobody sees them in the table."""
 
-    table: pa.Table
-    version: int | None = None
+    period: str
+    rows: pa.Table
+    judged: tuple[Judged, ...]
 
-
-class SourceReader(Protocol):
-    """Knows where plain sources lie; called once for each plain source that a view needs."""
-
-    def read(self, source: Source, *, until: datetime) -> SourceRows:
-        """The source's stored rows with known time ≤ ``until``, in any order."""
-        ...
-
-
-@dataclass(frozen=True)
-class LakeSources:
-    """Plain sources in the lake: ``tables`` maps logical names to tables, ``versions`` pins some of them."""
-
-    lake: Lake
-    tables: Mapping[str, str]
-    versions: Mapping[str, int] = field(default_factory=dict)
-
-    def read(self, source: Source, *, until: datetime) -> SourceRows:
-        """Raises NotFound: the source is bound to no table, or the table is not there."""
-        if source.name not in self.tables:
-            raise NotFound("The source is bound to no table.", field=source.name, next_step="Bind it in the settings.")
-        table = self.tables[source.name]
-        version = self.versions.get(source.name, self.lake.version(table))
-        known = pc.field(source.known_column) <= pa.scalar(utc(until), _UTC)
-        rows = self.lake.read(table, version=version, columns=list(source.stored_columns), where=known)
-        return SourceRows(rows, version)
+    @property
+    def failed(self) -> tuple[Judged, ...]:
+        return tuple(one for one in self.judged if not one.passed)
 
 
 @dataclass(frozen=True)
@@ -82,7 +70,9 @@ class MaterializedTable:
         version: its newest version.
         rows: rows of the requested months.
         digest: of (definition digest, table version).
-        added: the months that this call wrote; empty for a rerun.
+        added: the periods that this call wrote; empty for a rerun.
+        judged: period → its checks, for the periods that were written or rejected now.
+        rejected: periods that failed a check; they are as missing as before.
     """
 
     name: str
@@ -90,19 +80,8 @@ class MaterializedTable:
     rows: int
     digest: str
     added: tuple[str, ...]
-
-
-def read_rows(source: Source, sources: SourceReader, *, until: datetime) -> tuple[pa.Table, dict[str, int | None]]:
-    """The conformed rows of any source, and the table versions of the plain sources below it."""
-    if source.sql is None:
-        read = sources.read(source, until=until)
-        return source.conform(read.table), {source.name: read.version}
-    tables: dict[str, pa.Table] = {}
-    versions: dict[str, int | None] = {}
-    for item in source.inputs:
-        tables[item.name], below = read_rows(item, sources, until=until)
-        versions |= below
-    return evaluate_source(source, tables), versions
+    judged: Mapping[str, tuple[Judged, ...]] = field(default_factory=dict)
+    rejected: tuple[RejectedPart, ...] = ()
 
 
 def months_between(start: datetime, end: datetime) -> list[str]:
@@ -111,83 +90,136 @@ def months_between(start: datetime, end: datetime) -> list[str]:
     Raises:
         DeclarationError: a bound is no first instant of a month, or the range is empty.
     """
-    first, after = utc(start), utc(end)
-    for bound in (first, after):
-        if bound != bound.replace(day=1, hour=0, minute=0, second=0, microsecond=0):
-            raise DeclarationError(
-                "Feature tables are written in whole months.",
-                field="start, end",
-                next_step="Give first days, midnight UTC.",
-            )
-    if first >= after:
-        raise DeclarationError("The range is empty.", field="start, end", next_step="Give a start before the end.")
-    numbers = range(first.year * 12 + first.month - 1, after.year * 12 + after.month - 1)
-    return [f"{number // 12:04d}-{number % 12 + 1:02d}" for number in numbers]
+    return periods_between(start, end, "month")
 
 
-def _bounds(month: str) -> tuple[datetime, datetime]:
-    start = utc(datetime.fromisoformat(f"{month}-01T00:00:00+00:00"))
-    return start, start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
+def _app_id(view: FeatureView, period: str) -> str:
+    return f"{view.table}/{period}"
 
 
-def _app_id(view: FeatureView, month: str) -> str:
-    return f"{view.table}/{month}"
+def done_periods(view: FeatureView, lake: Lake) -> dict[str, int]:
+    """Every period that was written, and its rows, in the order in which they were written."""
+    if not lake.exists(view.table):
+        return {}
+    said = [commit["ml_platform"] for commit in reversed(lake.history(view.table))]
+    return {str(one.get("period", one["month"])): int(one["rows"]) for one in said if "month" in one}
 
 
 def materialize(
-    view: FeatureView, *, lake: Lake, sources: SourceReader, start: datetime, end: datetime
+    view: FeatureView,
+    *,
+    lake: Lake,
+    sources: SourceReader,
+    start: datetime,
+    end: datetime,
+    grain: Grain = "month",
+    accept: str | None = None,
 ) -> MaterializedTable:
-    """Writes the view's months in [start, end), each in one atomic commit and at most once.
+    """Writes the view's periods in [start, end), each in one atomic commit and at most once.
 
     A windowed view is stored as change points, and each month stands on its own: it begins with the state of every key
-    at its first refresh. Other views are stored as their rows, by the month of their known time. Source rows known
-    after ``end`` are not read; each commit says the source table versions that it was made from.
+    at its first refresh. Other views are stored as their rows, by the month of their known time. Days and hours are
+    parts of a month, cut by time: whatever the grain, the rows are the same. Source rows known after ``end`` are not
+    read; each commit says the source table versions that it was made from.
+
+    Before a period is written, its rows are held against ``view.about.quality``. Where a check fails, nothing of the
+    period is written, the others are, and the result has the rows.
 
     Args:
         view: a feature view.
         lake: where ``view.table`` lies.
         sources: where its plain sources lie.
-        start: first instant of a month, aware.
-        end: first instant of a month, aware.
+        start: first instant of a period of the grain, aware.
+        end: likewise.
+        grain: of the periods.
+        accept: why rows that fail a check are written all the same; the commit says so.
 
     Raises:
-        DeclarationError: the bounds are not months.
-        StorageFailed: the store refused; the months already added stay, and a rerun adds the others.
+        DeclarationError: the bounds are no periods.
+        StorageFailed: the store refused; the periods already added stay, and a rerun adds the others.
     """
-    months = months_between(start, end)
-    missing = [month for month in months if lake.txn(view.table, _app_id(view, month)) is None]
+    periods = periods_between(start, end, grain)
+    done = done_periods(view, lake)
+    missing = missing_periods(done, start, end, grain)
+    judged: dict[str, tuple[Judged, ...]] = {}
+    rejected = []
     if missing:
         rows, versions = read_rows(view.history, sources, until=end)
-        prepared = all_changes(view, rows) if view.aggregations else rows
-        for month in missing:
-            part = _part(view, prepared, month)
+        parts = _Parts(view, all_changes(view, rows) if view.aggregations else rows, end)
+        for period in missing:
+            part = parts.of(period)
+            judged[period] = tuple(judge(view.about.quality, part, rows_before=_rows_before(done, period)))
+            failed = [one.to_json() for one in judged[period] if not one.passed]
+            if failed and accept is None:
+                rejected.append(RejectedPart(period, part, judged[period]))
+                continue
+            said = {"definition": view.digest, "month": month_of(period), "period": period, "sources": versions}
             lake.append(
                 view.table,
                 part,
                 partition_by=(KNOWN_MONTH,),
-                app_id=_app_id(view, month),
+                app_id=_app_id(view, period),
                 txn_version=1,
-                metadata={"definition": view.digest, "month": month, "sources": versions, "rows": part.num_rows},
+                metadata={
+                    **said,
+                    "rows": part.num_rows,
+                    **({"accepted": {"why": accept, "failed": failed}} if failed else {}),
+                },
             )
-    version = lake.version(view.table) or 0
-    wanted = pc.field(KNOWN_MONTH).isin(months)
+            done[period] = part.num_rows
+    names = {one.period for one in rejected}
+    return _left(view, lake, periods, tuple(one for one in missing if one not in names), judged, tuple(rejected))
+
+
+def _left(
+    view: FeatureView,
+    lake: Lake,
+    periods: Sequence[str],
+    added: tuple[str, ...],
+    judged: Mapping[str, tuple[Judged, ...]],
+    rejected: tuple[RejectedPart, ...],
+) -> MaterializedTable:
+    version = lake.version(view.table)
+    wanted = pc.field(KNOWN_MONTH).isin(sorted({month_of(period) for period in periods}))
     return MaterializedTable(
         name=view.table,
-        version=version,
-        rows=lake.dataset(view.table, version).count_rows(filter=wanted),
-        digest=document_digest("materialization", {"definition": view.digest, "version": version}),
-        added=tuple(missing),
+        version=version or 0,
+        rows=0 if version is None else lake.dataset(view.table, version).count_rows(filter=wanted),
+        digest=document_digest("materialization", {"definition": view.digest, "version": version or 0}),
+        added=added,
+        judged=judged,
+        rejected=rejected,
     )
 
 
-def _part(view: FeatureView, prepared: pa.Table, month: str) -> pa.Table:
-    start, end = _bounds(month)
-    if view.aggregations:
-        part = changes_between(view, prepared, start, end)
-    else:
-        known = pc.field(view.history.known_column)
-        part = prepared.filter((known >= pa.scalar(start, _UTC)) & (known < pa.scalar(end, _UTC)))
-    return part.append_column(pa.field(KNOWN_MONTH, pa.string(), nullable=False), pa.repeat(month, part.num_rows))
+def _rows_before(done: Mapping[str, int], period: str) -> int | None:
+    """Rows of the newest period of the same grain before this one."""
+    before = [one for one in done if one < period and len(one) == len(period)]
+    return done[max(before)] if before else None
+
+
+class _Parts:
+    """Cuts periods out of the rows of a view; a month is prepared once for all its days and hours."""
+
+    def __init__(self, view: FeatureView, prepared: pa.Table, end: datetime) -> None:
+        self._view, self._prepared, self._end = view, prepared, utc(end)
+        self._month: tuple[str, pa.Table] | None = None
+
+    def of(self, period: str) -> pa.Table:
+        start, end = period_bounds(period)
+        name = REFRESHED_AT if self._view.aggregations else self._view.history.known_column
+        at = pc.field(name)
+        part = self._rows(month_of(period)).filter((at >= pa.scalar(start, _UTC)) & (at < pa.scalar(end, _UTC)))
+        month = pa.repeat(month_of(period), part.num_rows)
+        return part.append_column(pa.field(KNOWN_MONTH, pa.string(), nullable=False), month)
+
+    def _rows(self, month: str) -> pa.Table:
+        if not self._view.aggregations:
+            return self._prepared
+        if self._month is None or self._month[0] != month:
+            start, end = period_bounds(month)
+            self._month = month, changes_between(self._view, self._prepared, start, min(end, self._end))
+        return self._month[1]
 
 
 def history_of(view: FeatureView, data: object) -> History:
@@ -218,15 +250,16 @@ def stored_history(
     """The stored rows that answer requests with T in [start, end).
 
     Raises:
-        NotEnoughData: a month of that range was not materialized: its values would silently be older ones.
+        NotEnoughData: a period of that range was not materialized: its values would silently be older ones.
     """
     months = months_between(*_whole_months(start, end))
-    missing = [month for month in months if lake.txn(view.table, _app_id(view, month)) is None]
+    lacking = [month for month in months if lake.txn(view.table, _app_id(view, month)) is None]
+    missing = uncovered({*months} - {*lacking} | {*done_periods(view, lake)}, start, end) if lacking else []
     if missing:
         raise NotEnoughData(
-            f"{len(missing)} months of the view are not materialized, from {missing[0]} on.",
+            f"{len(missing)} periods of the view are not materialized, from {missing[0]} on.",
             field=view.name,
-            next_step="Materialize the view for these months.",
+            next_step="Materialize the view for them.",
         )
     return history_of(view, lake.dataset(view.table, version))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from ml_platform.core.durations import Duration
 from ml_platform.core.errors import DeclarationError
 from ml_platform.core.fields import Field, check_name
+from ml_platform.features.about import About
 from ml_platform.features.aggregations import Aggregation
 from ml_platform.features.declaration import Declaration, check_known, check_unique
 from ml_platform.features.entity import Entity
@@ -18,6 +19,7 @@ from ml_platform.features.source import KnownTime, Source
 __all__ = ["EXACT", "FeatureView", "RequestView"]
 
 EXACT: Final = "exact"
+REFRESHED_AT: Final = "refreshed_at"  # from when on the windows of a stored row have its values
 _HISTORY_TYPE: Final = {"number": "float64", "category": "string"}
 
 
@@ -44,6 +46,7 @@ class FeatureView(Declaration):
         deleted: with ``sql``: a bool column; true withdraws the fact.
         refresh: an exact duration, or ``"exact"``: at T itself; so is ``None``, which only columns may leave out.
         ttl: an exact duration, columns only; a window is an aggregation's own ttl.
+        about: description, owners, partition, quality checks, deprecation; in no digest.
 
     Raises:
         DeclarationError: names the field and the choices; also a window that can never contain a row.
@@ -62,6 +65,7 @@ class FeatureView(Declaration):
     deleted: str | None = None
     refresh: str | None = None
     ttl: str | None = None
+    about: About = field(default_factory=About)
 
     kind: ClassVar[str] = "feature_view"
 
@@ -90,6 +94,13 @@ class FeatureView(Declaration):
         if self.sql is not None:
             object.__setattr__(self, "sql", history.sql)
         self._check_durations()
+        self.about.check(
+            numbers=[item.name for item in self.features if item.kind == "number"],
+            columns={*(item.name for item in self.features), *self.entity.keys, *self._time_columns()},
+        )
+
+    def _time_columns(self) -> tuple[str, ...]:
+        return (REFRESHED_AT,) if self.aggregations else (self.history.event_time, self.history.known_column)
 
     def _check_form(self) -> None:
         if (self.source is None) == (self.sql is None):

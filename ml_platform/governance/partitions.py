@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from ml_platform.core.digests import parse_canonical
-from ml_platform.core.errors import PlatformError
+from ml_platform.core.errors import PlatformError, StorageFailed
 from ml_platform.governance.findings import Counts, Finding
 from ml_platform.governance.parts import Parts
 from ml_platform.governance.reading import column_values, readable
@@ -43,6 +43,8 @@ def check_partitions(
             counts.partitions += 1
             try:
                 result = BatchResult.from_json(parse_canonical(parts.objects.read(path)))
+            except StorageFailed:
+                raise
             except (PlatformError, ValueError, TypeError):
                 yield Finding("tampered", path, "a commit marker", "It cannot be read as one.")
                 continue
@@ -75,6 +77,8 @@ def _check_decided(parts: Parts, path: str, result: BatchResult) -> Iterator[Fin
     """The rows that were left out because they had been decided online are as many as the marker says."""
     try:
         pinned = decided_count(parts.objects, result.model, result.partition, result.revision)
+    except StorageFailed:
+        raise
     except PlatformError as error:
         yield Finding("tampered", error.field or path, "the pinned rows that were decided online", error.what)
         return
@@ -87,6 +91,8 @@ def _check_quarantine(tables: StoredTables, path: str, result: BatchResult) -> I
     where = (ds.field("partition") == result.partition) & (ds.field("revision") == result.revision)
     try:
         rows = readable(name, lambda: tables.read(name, columns=["row_index"], where=where))
+    except StorageFailed:
+        raise
     except PlatformError as error:
         yield Finding("tampered", name, "a readable table", error.what)
         return
@@ -103,6 +109,8 @@ def check_indexes(tables: StoredTables, sealed: Mapping[str, Mapping[str, Any]])
     try:
         known = readable(SEGMENTS, lambda: tables.read(SEGMENTS, columns=names).to_pylist())
         entities = readable(ENTITIES, lambda: tables.read(ENTITIES, columns=["prediction_id"]))
+    except StorageFailed:
+        raise
     except PlatformError as error:
         yield Finding("incomplete", error.field or "the indexes", "readable indexes", error.what)
         return
@@ -122,6 +130,8 @@ def _not_indexed(tables: StoredTables, model: str, sealed: set[str], indexed: se
     name = predictions_table(model)
     try:
         headers = readable(name, lambda: tables.read(name, columns=["prediction_id", "segment_id"]))
+    except StorageFailed:
+        raise
     except PlatformError:
         return  # the segments' finding
     rows = zip(column_values(headers, "prediction_id"), column_values(headers, "segment_id"), strict=True)
@@ -147,6 +157,8 @@ def check_decisions(tables: StoredTables, model: str, counts: Counts, named: Col
     try:
         headers = readable(predictions_table(model), lambda: _headers(tables, model))
         rows = readable(personal_table(model), lambda: _row_keys(tables, model))
+    except StorageFailed:
+        raise
     except PlatformError as error:
         yield Finding("tampered", error.field or model, "a readable table", error.what)
         return

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ml_platform.core.contract import Contract
-from ml_platform.core.errors import PlatformError
+from ml_platform.core.errors import PlatformError, StorageFailed
 from ml_platform.core.ids import id_bytes
 from ml_platform.core.rows import encode_row, encode_table, encode_value
 from ml_platform.governance.reading import column_values
@@ -65,6 +65,8 @@ def record_leaves(headers: pa.Table, personal: pa.Table, contract: Contract) -> 
     """
     try:
         whole = _whole_columns(headers, personal, contract)
+    except StorageFailed:
+        raise
     except (PlatformError, pa.ArrowException, KeyError, TypeError, ValueError):
         return _row_by_row(headers, personal, contract)
     return whole
@@ -137,6 +139,8 @@ def _rows(table: pa.Table) -> Sequence[Mapping[str, Any]]:
 def _one(header: Mapping[str, Any], personal: Mapping[str, Any], contract: Contract) -> RecordLeaf:
     try:
         return RecordLeaf(leaf_from_rows(header, personal, contract))
+    except StorageFailed:
+        raise
     except PlatformError as error:
         return RecordLeaf(None, error.what)
     except (KeyError, TypeError, ValueError):

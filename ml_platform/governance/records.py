@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from ml_platform.core.contract import Contract
-from ml_platform.core.errors import IntegrityError, NotFound, PlatformError, Tampered
+from ml_platform.core.errors import IntegrityError, NotFound, PlatformError, StorageFailed, Tampered
 from ml_platform.core.merkle import HASH_BYTES
 from ml_platform.governance.findings import Counts, Finding
 from ml_platform.governance.parts import Parts
@@ -63,12 +63,16 @@ class SegmentCheck:
                 "incomplete", f"segment {segment_id}", "the segment's leaf hashes and description", error.what
             )
             return
+        except StorageFailed:
+            raise
         except PlatformError as error:
             yield Finding("tampered", f"segment {segment_id}", f"leaves under {sealed['root']}", error.what)
             return
         try:
             headers = self._rows(predictions_table(model), segment, by_segment=True)
             personal = self._rows(personal_table(model), segment, by_segment=False)
+        except StorageFailed:
+            raise
         except PlatformError as error:
             yield Finding("tampered", f"segment {segment_id}", "readable tables", error.what)
             return
@@ -155,6 +159,8 @@ class SegmentCheck:
         where = (ids >= segment.first_id) & (ids <= segment.last_id) & (ds.field("segment_id") != segment.id)
         try:
             found = readable(name, lambda: self.tables.read(name, columns=["prediction_id"], where=where))
+        except StorageFailed:
+            raise
         except PlatformError:
             return set()
         return set(column_values(found, "prediction_id"))
@@ -164,6 +170,8 @@ class SegmentCheck:
         where = (ids >= segment.first_id) & (ids <= segment.last_id) & (ds.field("model") == segment.model)
         try:
             found = readable(ENTITIES, lambda: self.tables.read(ENTITIES, columns=["prediction_id"], where=where))
+        except StorageFailed:
+            raise
         except PlatformError:
             return set()
         return set(column_values(found, "prediction_id"))

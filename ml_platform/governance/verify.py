@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ml_platform.core.errors import PlatformError
+from ml_platform.core.errors import PlatformError, StorageFailed
 from ml_platform.governance.findings import Counts, Finding, Report
 from ml_platform.governance.partitions import check_decisions, check_indexes, check_partitions
 from ml_platform.governance.parts import Parts
@@ -48,6 +48,8 @@ def verify(parts: Parts, *, since: bytes | None = None, genesis: str | None = No
     if log.status != "tampered":
         try:
             findings += logged + _committed(parts, counts, deep=deep)
+        except StorageFailed:
+            raise
         except PlatformError as error:
             findings.append(Finding("tampered", error.field or "the root", "what the log commits to", error.what))
     return Report(tuple(findings), log, asdict(counts), deep, tuple(unsealed))

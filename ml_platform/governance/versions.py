@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ml_platform.core.errors import IntegrityError, NotFound, PlatformError, Tampered
+from ml_platform.core.errors import IntegrityError, NotFound, PlatformError, StorageFailed, Tampered
 from ml_platform.datasets import read_snapshot, snapshot_path, verify_snapshot
 from ml_platform.governance.findings import Counts, Finding
 from ml_platform.governance.lineage import VersionEvidence, references
@@ -53,6 +53,8 @@ class VersionCheck:
             self.counts.definitions += 1
             try:
                 found = definition(self.parts.objects, digest)
+            except StorageFailed:
+                raise
             except PlatformError as error:
                 yield _finding(f"definitions/{digest}", error)
                 continue
@@ -64,6 +66,8 @@ class VersionCheck:
         where = f"{model} candidate {candidate.key}"
         try:
             record = evidence(self.parts.objects, str(candidate.run_record))
+        except StorageFailed:
+            raise
         except PlatformError as error:
             yield _finding(f"{where}, run record", error)
             return
@@ -79,6 +83,8 @@ class VersionCheck:
         self.counts.artifacts += 1
         try:
             found = load_artifact(self.parts.objects, digest).contract.digest
+        except StorageFailed:
+            raise
         except PlatformError as error:
             yield _finding(f"{where}, artifact {digest}", error)
             return
@@ -94,6 +100,8 @@ class VersionCheck:
                 yield Finding("tampered", f"{path}/manifest.json", digest, snapshot.digest)
                 return
             opened = verify_snapshot(self.parts.objects, snapshot, seeds=known_seeds(self.parts.subjects))
+        except StorageFailed:
+            raise
         except PlatformError as error:
             yield _finding(f"{path}/{error.field}" if error.field else path, error, expected=f"the rows under {digest}")
             return
@@ -127,6 +135,8 @@ def _said(verdict: Mapping[str, Any]) -> dict[str, Any]:
 def _caught(where: str, check: Callable[[], None]) -> Iterator[Finding]:
     try:
         check()
+    except StorageFailed:
+        raise
     except PlatformError as error:
         yield _finding(where, error)
     except (KeyError, TypeError, ValueError) as error:

@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.candidates import CandidateResult, Registered, build_candidate, register_candidate
     from ml_platform.lifecycle.charts import calibration_bins, psi_lines, score_histogram
     from ml_platform.lifecycle.evaluating import EvaluationResult, evaluate_candidate, read_evaluated
+    from ml_platform.lifecycle.feature_catalogue import (
+        diff_features,
+        find_definition,
+        forget_online,
+        retirement,
+        search_features,
+    )
+    from ml_platform.lifecycle.feature_status import Freshness, view_freshness
     from ml_platform.lifecycle.features import Materialized, materialize_view
+    from ml_platform.lifecycle.locking import lock_definitions
     from ml_platform.lifecycle.logged import PredictionLog, prediction_log
     from ml_platform.lifecycle.loop import Monitored, finished_windows, is_stale, mature_window, monitor_window
     from ml_platform.lifecycle.monitoring import DriftResult, drift_report, drifted_features
     from ml_platform.lifecycle.online_features import Published, get_online_features, publish_features, publish_view
+    from ml_platform.lifecycle.openlineage import export_lineage, lineage_events
     from ml_platform.lifecycle.performance import PerformanceResult, performance_report
     from ml_platform.lifecycle.promotion import Transitioned, archive, promote, restore, rollback, stage
     from ml_platform.lifecycle.pushing import Pushed, push_repository
@@ -50,6 +60,7 @@ if TYPE_CHECKING:
     from ml_platform.lifecycle.shadow import shadow_follow, shadow_once
     from ml_platform.lifecycle.shadow_pairs import shadow_report
     from ml_platform.lifecycle.sharing import Shared, set_share
+    from ml_platform.lifecycle.skew import SkewReport, feature_skew
     from ml_platform.lifecycle.sources import Landed, land_source
     from ml_platform.lifecycle.training import (
         TrainedModel,
@@ -67,6 +78,7 @@ _HOMES: Final[dict[str, str]] = {
     "CandidateResult": "candidates",
     "DriftResult": "monitoring",
     "EvaluationResult": "evaluating",
+    "Freshness": "feature_status",
     "Landed": "sources",
     "Materialized": "features",
     "Monitored": "loop",
@@ -80,6 +92,7 @@ _HOMES: Final[dict[str, str]] = {
     "RolloutAdvanced": "rollout",
     "SealReport": "sealing",
     "Shared": "sharing",
+    "SkewReport": "skew",
     "TrainedModel": "training",
     "TrainingSetResult": "training",
     "Transitioned": "promotion",
@@ -97,22 +110,29 @@ _HOMES: Final[dict[str, str]] = {
     "close_alert": "alerting",
     "decide_retrain": "retraining",
     "deliver_notices": "alerting",
+    "diff_features": "feature_catalogue",
     "drift_report": "monitoring",
     "drifted_features": "monitoring",
     "enter_approval": "approving",
     "enter_pending_flips": "routing",
     "evaluate_candidate": "evaluating",
+    "export_lineage": "openlineage",
+    "feature_skew": "skew",
+    "find_definition": "feature_catalogue",
     "finish_retrain": "retrain_runs",
     "finished_windows": "loop",
+    "forget_online": "feature_catalogue",
     "get_online_features": "online_features",
     "is_complete": "scoring",
     "is_stale": "loop",
     "land_source": "sources",
+    "lineage_events": "openlineage",
     "list_alerts": "alerting",
     "list_decisions": "queries",
     "list_models": "queries",
     "list_retrains": "retrain_queries",
     "list_versions": "queries",
+    "lock_definitions": "locking",
     "materialize_view": "features",
     "mature_window": "loop",
     "monitor_window": "loop",
@@ -135,6 +155,7 @@ _HOMES: Final[dict[str, str]] = {
     "request_candidate": "requesting",
     "request_retrain": "retraining",
     "restore": "promotion",
+    "retirement": "feature_catalogue",
     "rollback": "promotion",
     "rollout_status": "rollout",
     "run_retrain": "retrain_runs",
@@ -142,6 +163,7 @@ _HOMES: Final[dict[str, str]] = {
     "score_partition": "scoring",
     "seal_follow": "sealing",
     "seal_once": "sealing",
+    "search_features": "feature_catalogue",
     "serve": "serving",
     "set_share": "sharing",
     "settle": "routing",
@@ -156,6 +178,7 @@ _HOMES: Final[dict[str, str]] = {
     "start_retrain": "retrain_runs",
     "state_at": "queries",
     "train_candidate": "training",
+    "view_freshness": "feature_status",
     "watch": "watching",
     "watch_retrains": "retraining",
 }
@@ -166,6 +189,7 @@ __all__ = [
     "CandidateResult",
     "DriftResult",
     "EvaluationResult",
+    "Freshness",
     "Landed",
     "Materialized",
     "Monitored",
@@ -179,6 +203,7 @@ __all__ = [
     "RolloutAdvanced",
     "SealReport",
     "Shared",
+    "SkewReport",
     "TrainedModel",
     "TrainingSetResult",
     "Transitioned",
@@ -196,22 +221,29 @@ __all__ = [
     "close_alert",
     "decide_retrain",
     "deliver_notices",
+    "diff_features",
     "drift_report",
     "drifted_features",
     "enter_approval",
     "enter_pending_flips",
     "evaluate_candidate",
+    "export_lineage",
+    "feature_skew",
+    "find_definition",
     "finish_retrain",
     "finished_windows",
+    "forget_online",
     "get_online_features",
     "is_complete",
     "is_stale",
     "land_source",
+    "lineage_events",
     "list_alerts",
     "list_decisions",
     "list_models",
     "list_retrains",
     "list_versions",
+    "lock_definitions",
     "materialize_view",
     "mature_window",
     "monitor_window",
@@ -234,6 +266,7 @@ __all__ = [
     "request_candidate",
     "request_retrain",
     "restore",
+    "retirement",
     "rollback",
     "rollout_status",
     "run_retrain",
@@ -241,6 +274,7 @@ __all__ = [
     "score_partition",
     "seal_follow",
     "seal_once",
+    "search_features",
     "serve",
     "set_share",
     "settle",
@@ -255,6 +289,7 @@ __all__ = [
     "start_retrain",
     "state_at",
     "train_candidate",
+    "view_freshness",
     "watch",
     "watch_retrains",
 ]

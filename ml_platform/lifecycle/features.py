@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,10 @@ from ml_platform.core.rows import utc
 from ml_platform.core.storage import StorageSettings
 from ml_platform.features import FeatureView, definitions
 from ml_platform.features.duckdb import point_in_time
+from ml_platform.features.periods import floor_of
+from ml_platform.features.quality import Judged
 from ml_platform.features.tables import LakeSources, join_of, materialize, stored_history
+from ml_platform.lifecycle.rejected import Rejected, keep_rejected, rejection
 from ml_platform.lifecycle.sources import source_table
 from ml_platform.model import Model, plain_sources
 from ml_platform.platform import Platform
@@ -45,13 +48,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Materialized:
-    """What a materialisation of whole months left; ``added`` counts the months that it wrote."""
+    """What a materialisation left; ``added`` counts the periods that it wrote, ``rejected`` are not visible.
+
+    ``judged`` are the quality checks of the periods written or rejected now.
+    """
 
     view: FeatureView
     table: str
     table_version: int
     rows: int
     added: int
+    judged: Mapping[str, tuple[Judged, ...]] = field(default_factory=dict)
+    rejected: tuple[Rejected, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,25 +67,58 @@ class Materialized:
             "table": self.table,
             "table_version": self.table_version,
             "rows": self.rows,
-            "added_months": self.added,
+            f"added_{self.view.about.partition}s": self.added,
+            "checked_periods": len(self.judged),
         }
 
+    def require(self) -> Materialized:
+        """Itself, where every period is there.
 
-def materialize_view(platform: Platform, view: FeatureView, *, start: datetime, end: datetime) -> Materialized:
-    """Writes the view's months in [start, end), each at most once.
+        Raises:
+            DataError: periods were rejected; names the first, what was measured, and where the evidence is.
+        """
+        if self.rejected:
+            raise rejection(self.view, self.rejected)
+        return self
+
+
+def materialize_view(
+    platform: Platform, view: FeatureView, *, start: datetime, end: datetime, accept: str | None = None
+) -> Materialized:
+    """Writes the view's periods in [start, end), each at most once and only if it passes the view's quality checks.
+
+    Where one fails, its rows and numbers are kept as evidence, the other periods are written, and the result says so.
+
+    Args:
+        platform: the root.
+        view: a stored view; ``about.partition`` is the grain.
+        start: first instant of a period, aware.
+        end: likewise; outside.
+        accept: why rows that fail a check are written all the same.
 
     Raises:
-        DataError: a month is not over on the platform's clock: its values would be those of too early a time.
+        DataError: a period is not over on the platform's clock: its values would be those of too early a time.
         NotFound: a source was never landed.
     """
     if utc(end) > platform.clock.now():
-        raise not_over(platform, utc(end), "A month", field=view.name, wall_step="Materialise months that are over.")
+        what = f"A {view.about.partition}"
+        step = f"Materialise {view.about.partition}s that are over."
+        raise not_over(platform, utc(end), what, field=view.name, wall_step=step)
     tables = {source.name: source_table(source) for source in plain_sources(view.history)}
     for source, table in tables.items():
         if not platform.lake.exists(table):
             raise NotFound("The source has no rows here.", field=source, next_step="Land it first.")
-    made = materialize(view, lake=platform.lake, sources=LakeSources(platform.lake, tables), start=start, end=end)
-    return Materialized(view, made.name, made.version, made.rows, len(made.added))
+    made = materialize(
+        view,
+        lake=platform.lake,
+        sources=LakeSources(platform.lake, tables),
+        start=start,
+        end=end,
+        grain=view.about.partition,
+        accept=accept,
+    )
+    rejected = tuple(keep_rejected(platform, view, part) for part in made.rejected)
+    return Materialized(view, made.name, made.version, made.rows, len(made.added), made.judged, rejected)
 
 
 def not_over(platform: Platform, end: datetime, what: str, *, field: str, wall_step: str) -> DataError:
@@ -112,29 +153,33 @@ def _moment(at: datetime) -> str:
 def materialize_model_views(
     platform: Platform, model: Model, *, end: datetime, views: Sequence[FeatureView] | None = None
 ) -> list[Materialized]:
-    """Every stored view of a model, for all months of its requests that end by ``end``; months done before are kept.
+    """Every stored view of a model, for all periods of its requests that end by ``end``; those done before are kept.
 
     Args:
         platform: the root.
         model: the declaration.
         end: aware.
         views: instead of the declared views, those of a version in service.
+
+    Raises:
+        DataError: a period failed a quality check.
     """
-    wanted = model.stored_views if views is None else tuple(views)
+    declared = {view.digest: view for view in model.stored_views}
+    # A definition that was stored says nothing about partitions and quality; the declaration of today may.
+    wanted = [declared.get(view.digest, view) for view in (model.stored_views if views is None else views)]
     if not wanted:
         return []
-    start, until = _first_month(platform, model), _month(end)
-    return [materialize_view(platform, view, start=start, end=until) for view in wanted] if start < until else []
+    start, made = _first_month(platform, model), []
+    for view in wanted:
+        until = floor_of(end, view.about.partition)
+        made += [materialize_view(platform, view, start=start, end=until).require()] if start < until else []
+    return made
 
 
 def _first_month(platform: Platform, model: Model) -> datetime:
     source = model.request.source
     first: Any = pc.min(platform.lake.read(source_table(source), columns=[model.request.time]).column(0)).as_py()
-    return _month(first if first is not None else platform.clock.now())
-
-
-def _month(at: datetime) -> datetime:
-    return utc(at).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return floor_of(first if first is not None else platform.clock.now(), "month")
 
 
 def feature_versions(platform: Platform, model: Model) -> dict[str, dict[str, Any]]:

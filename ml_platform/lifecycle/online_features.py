@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
+
 from ml_platform.core.clock import format_utc
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.rows import _EPOCH, micros
 from ml_platform.features import FeatureView
 from ml_platform.features.online import OnlineStore, change_points, key_bytes
+from ml_platform.features.quality import judge
 from ml_platform.features.stores import open_online_store
 from ml_platform.features.tables import LakeSources, read_rows
 from ml_platform.lifecycle.features import contract_views
@@ -47,6 +50,7 @@ def publish_view(platform: Platform, view: FeatureView, store: OnlineStore | Non
 
     Raises:
         NotFound: a source was never landed.
+        DataError: nulls or ranges fail the view's quality checks; what the store held it holds.
         StorageFailed: the store refused; what it held it holds.
     """
     now = platform.clock.now()
@@ -56,13 +60,26 @@ def publish_view(platform: Platform, view: FeatureView, store: OnlineStore | Non
             raise NotFound("The source has no rows here.", field=source, next_step=f"`mlp land {source} FILE`.")
     rows, _ = read_rows(view.history, LakeSources(platform.lake, tables), until=now)
     found = change_points(view, rows, until=now)
+    _require_quality(view, found)
     return Published(view.reference, (store or online_store(platform)).publish(view, found, until_us=micros(now)), now)
+
+
+def _require_quality(view: FeatureView, points: pa.Table) -> None:
+    """Nothing is published whose nulls or ranges fail the view's checks; rows of periods are counted elsewhere."""
+    checks = [check for check in view.about.quality if check.kind in {"null_rate", "range"}]
+    failed = [one.words() for one in judge(checks, points, rows_before=None) if not one.passed]
+    if failed:
+        raise DataError(
+            f"What would be published fails a quality check: {'; '.join(failed)}.",
+            field=view.name,
+            next_step="Correct the source and publish again; what the online store holds is unchanged.",
+        )
 
 
 def publish_features(platform: Platform, model: Model) -> list[Published]:
     """Every view that a model declares, and every one that a version in service reads, older definitions too."""
     store = online_store(platform)
-    views = {view.reference: view for view in (*model.stored_views, *views_in_service(platform, model.name))}
+    views = {view.reference: view for view in (*views_in_service(platform, model.name), *model.stored_views)}
     return [publish_view(platform, view, store) for _, view in sorted(views.items())]
 
 

@@ -13,11 +13,13 @@ from ml_platform.core.digests import canonical_json, document_digest, file_diges
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.core.rows import utc
 from ml_platform.features import definitions
+from ml_platform.features.deprecation import refuse_deprecated, warn_deprecated
 from ml_platform.lifecycle.features import feature_versions, materialize_model_views
 from ml_platform.lifecycle.sources import source_table, source_versions
 from ml_platform.model import Model
 from ml_platform.platform import Platform
 from ml_platform.training import Absent, CodeState, as_json
+from ml_platform.training.artifact import load_artifact
 
 __all__ = ["Candidate", "publish_definitions", "read_candidate", "request_candidate"]
 
@@ -110,6 +112,16 @@ def publish_definitions(platform: Platform, model: Model) -> None:
         platform.objects.create_same(definitions.path_of(one.digest), canonical_json(one.spec()))
 
 
+def _views_read(platform: Platform, model: str) -> set[str]:
+    """Names of the views that a registered version of the model reads."""
+    known = platform.registry.state().models.get(model)
+    found: set[str] = set()
+    for version in known.versions.values() if known else ():
+        contract = load_artifact(platform.objects, version.digests.artifact).contract
+        found |= {item.reference.partition("@")[0] for item in contract.fields}
+    return found
+
+
 def request_candidate(
     platform: Platform, model: Model, as_of: datetime, *, requested_by: str | None = None, code: Path | None = None
 ) -> Candidate:
@@ -128,10 +140,13 @@ def request_candidate(
         DataError: the as-of time lies in the future of the platform's clock, or training rows could be of a month that
             was not over by then, whose stored features are not there.
         NotFound: a source was never landed.
+        Refused: it begins to use a view whose deprecation refuses new models.
     """
     as_of = utc(as_of)
     _require_come(platform, as_of)
     _require_whole_months(model, as_of)
+    refuse_deprecated(model.name, model.stored_views, used_before=_views_read(platform, model.name))
+    warn_deprecated(model.name, model.stored_views)
     publish_definitions(platform, model)
     versions = source_versions(platform, model.sources)
     materialize_model_views(platform, model, end=as_of)

@@ -212,11 +212,13 @@ def enter_pending_flips(platform: Platform, *, server: Server | None = None) -> 
     Called by whoever opens the registry to write: reconcile, serve, seal and commands. Cheap where none stands.
     """
     folder = platform.root / "serving" / "routes"
-    names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
+    # Whether a flip's file is there costs nothing; whether it stands, two signatures a model.
+    names = sorted(one.parent.name for one in folder.glob("*/flip.json"))
+    known = platform.registry.state().models if names else {}
     moved = [
         settle(platform, name, server=server)
         for name in names
-        if name in platform.registry.state().models and route_files(platform, name).flip() is not None
+        if name in known and route_files(platform, name).flip() is not None
     ]
     return [one for one in moved if one is not None]
 

@@ -10,11 +10,13 @@ import dagster as dg
 from ml_platform.core.errors import DeclarationError
 from ml_platform.features import Source
 from ml_platform.features.declaration import check_unique
+from ml_platform.features.periods import Grain
 from ml_platform.model import Model
 
 __all__ = [
     "ALIAS_STAGES",
     "FEATURE_GROUP",
+    "FIRST_HOUR",
     "FIRST_MONTH",
     "SOURCE_GROUP",
     "WINDOWS_NAME",
@@ -23,7 +25,8 @@ __all__ = [
     "candidates",
     "candidates_name",
     "check_models",
-    "feature_months",
+    "feature_backfill",
+    "feature_periods",
     "group",
     "model_key",
     "op_name",
@@ -37,6 +40,9 @@ ALIAS_STAGES: Final = ("staging", "canary", "production")
 FEATURE_GROUP: Final = "ml/features"
 SOURCE_GROUP: Final = "ml/sources"
 FIRST_MONTH: Final = "2000-01"
+FIRST_HOUR: Final = (
+    "2024-01-01-00:00"  # Dagster shows up to 100,000 partitions of an asset; older hours: `mlp materialize`
+)
 WINDOWS_NAME: Final = "ml/windows"
 _MONTH: Final = "%Y-%m"
 _RESERVED: Final = ("features", "sources")
@@ -134,9 +140,20 @@ def candidates(model: str) -> dg.DynamicPartitionsDefinition:
     return dg.DynamicPartitionsDefinition(name=candidates_name(model))
 
 
-def feature_months() -> dg.MonthlyPartitionsDefinition:
-    """Months in which values became known; a month is materialised when it is over."""
+def feature_periods(grain: Grain) -> dg.TimeWindowPartitionsDefinition:
+    """Months, days or hours in which values became known; one is materialised when it is over."""
+    if grain == "day":
+        return dg.DailyPartitionsDefinition(start_date=f"{FIRST_MONTH}-01")
+    if grain == "hour":
+        return dg.HourlyPartitionsDefinition(start_date=FIRST_HOUR)
     return dg.MonthlyPartitionsDefinition(start_date=FIRST_MONTH, fmt=_MONTH)
+
+
+def feature_backfill(grain: Grain) -> dg.BackfillPolicy:
+    """A range of months is one run; days and hours are cut into runs of a year and of a week."""
+    if grain == "month":
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=366 if grain == "day" else 168)
 
 
 def batch_months() -> dg.MonthlyPartitionsDefinition:

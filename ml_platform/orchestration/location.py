@@ -13,6 +13,7 @@ from ml_platform.model import Model
 from ml_platform.orchestration.aliases import alias_specs
 from ml_platform.orchestration.batch import batch_asset, batch_schedule
 from ml_platform.orchestration.candidate import candidate_assets
+from ml_platform.orchestration.feature_checks import freshness_check
 from ml_platform.orchestration.jobs import (
     features_job,
     promote_job,
@@ -75,6 +76,7 @@ def definitions(
     runs = list(standard_jobs(found, assets, resources) if jobs is None else jobs)
     return dg.Definitions(
         assets=assets.all(),
+        asset_checks=assets.checks,
         jobs=runs,
         schedules=list(standard_schedules(found) if schedules is None else schedules),
         sensors=list(standard_sensors(found, runs if jobs is None else None) if sensors is None else sensors),
@@ -91,14 +93,16 @@ class ModelAssets:
     sources: Mapping[str, Asset]
     views: Mapping[str, Asset]
     own: Mapping[str, Sequence[Asset]]
+    checks: Sequence[dg.AssetChecksDefinition] = ()
 
     @classmethod
     def of(cls, models: Sequence[Model], keys: SourceKeys, *, spark: bool = False) -> Self:
         delivered = model_sources(models)
         keys.check(delivered)
+        views = shared_views(models)
         return cls(
             sources={name: _source(found[0], keys) for name, found in delivered.items()},
-            views={shared.name: view_asset(shared, keys) for shared in shared_views(models)},
+            views={shared.name: view_asset(shared, keys) for shared in views},
             own={
                 model.name: [
                     *candidate_assets(model, keys),
@@ -109,6 +113,7 @@ class ModelAssets:
                 ]
                 for model in models
             },
+            checks=[freshness_check(one.definitions[0]) for one in views if one.definitions[0].about.freshness],
         )
 
     def all(self) -> list[Asset]:

@@ -14,6 +14,7 @@ from ml_platform.orchestration.keys import SourceKeys, group, model_key, op_name
 from ml_platform.orchestration.metadata import Metadata, manifest, metadata_value
 from ml_platform.orchestration.pictures import drift_pictures, performance_pictures
 from ml_platform.orchestration.resource import PlatformResource
+from ml_platform.orchestration.skew import skew_results, skew_specs
 
 __all__ = ["DRIFT_RULES", "PERFORMANCE_RULES", "monitored_assets", "severity_results"]
 
@@ -60,10 +61,15 @@ def _data_profile(model: Model) -> dg.AssetsDefinition:
         "Profiles of a window's logged inputs and outputs, by the version that decided. Data version: its inputs.",
     )
 
-    @dg.multi_asset(name=op_name(spec.key), specs=[spec])
-    def data_profile(context: dg.AssetExecutionContext, ml_platform: PlatformResource) -> dg.MaterializeResult[None]:
-        made = lifecycle.profile_window(ml_platform.open(), model, context.partition_key)
-        return dg.MaterializeResult(data_version=dg.DataVersion(made.inputs_digest), metadata=manifest(made))
+    @dg.multi_asset(name=op_name(spec.key), specs=[spec], check_specs=skew_specs(spec.key, model))
+    def data_profile(context: dg.AssetExecutionContext, ml_platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        platform, window = ml_platform.open(), context.partition_key
+        made = lifecycle.profile_window(platform, model, window)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(made.inputs_digest),
+            metadata=manifest(made),
+            check_results=skew_results(spec.key, platform, model, window),
+        )
 
     return data_profile
 

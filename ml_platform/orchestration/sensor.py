@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Reconciled", "pending", "reconcile_now", "reconcile_sensor"]
 
 ENTRIES_PER_TICK: Final = 2_000
-REPORTS_PER_TICK: Final = 50  # each is a write into Dagster's database, within the tick
+REPORTS_PER_TICK: Final = 25  # each is a write into Dagster's database, within the tick
 
 
 @dataclass(frozen=True)
@@ -119,20 +119,22 @@ def _add_partitions(instance: dg.DagsterInstance, model: str, keys: Sequence[str
         instance.add_dynamic_partitions(name, missing)
 
 
-def _shown(instance: dg.DagsterInstance, wanted: Iterable[Target]) -> dict[Target, int]:
+def _shown(instance: dg.DagsterInstance, wanted: Collection[Target]) -> dict[Target, int]:
     """The newest log index that each target shows, from the metadata of its last materialisation."""
-    found: dict[Target, int] = {}
+    whole = {model_key(one.model, one.noun): one for one in wanted if one.candidate is None}
+    shown: dict[Target, dg.AssetMaterialization | None] = {}
+    for kept in instance.get_asset_records(list(whole)) if whole else ():  # one question for all of them
+        newest = kept.asset_entry.last_materialization
+        shown[whole[kept.asset_entry.asset_key]] = newest.asset_materialization if newest else None
     for target in wanted:
-        records = dg.AssetRecordsFilter(
-            asset_key=model_key(target.model, target.noun),
-            asset_partitions=[target.candidate] if target.candidate else None,
-        )
-        for record in instance.fetch_materializations(records, limit=1).records:
-            event = record.asset_materialization
-            index = event.metadata.get(LOG_INDEX) if event else None
-            if index is not None and isinstance(index.value, int):
-                found[target] = index.value
-    return found
+        if target.candidate is not None:
+            records = dg.AssetRecordsFilter(
+                asset_key=model_key(target.model, target.noun), asset_partitions=[target.candidate]
+            )
+            for record in instance.fetch_materializations(records, limit=1).records:
+                shown[target] = record.asset_materialization
+    indexes = {target: event.metadata.get(LOG_INDEX) for target, event in shown.items() if event is not None}
+    return {target: one.value for target, one in indexes.items() if one is not None and isinstance(one.value, int)}
 
 
 def _approvers(platform: Platform, entries: Iterable[Entry]) -> dict[str, str]:

@@ -2,17 +2,27 @@
 
 # No `annotations` from the future here: Dagster reads the annotation of `context` as it stands.
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_platform import lifecycle
 from ml_platform.features import FeatureView
+from ml_platform.features.periods import GRAINS, Grain
 from ml_platform.model import Model, plain_sources
 from ml_platform.orchestration.columns import view_columns, view_lineage
-from ml_platform.orchestration.keys import FEATURE_GROUP, SourceKeys, feature_months, op_name, owners, view_key
+from ml_platform.orchestration.feature_checks import quality_results, quality_specs, visible_partitions
+from ml_platform.orchestration.keys import (
+    FEATURE_GROUP,
+    SourceKeys,
+    feature_backfill,
+    feature_periods,
+    op_name,
+    owners,
+    view_key,
+)
 from ml_platform.orchestration.metadata import Metadata, metadata_value, table_metadata, versions_digest
 from ml_platform.orchestration.resource import PlatformResource
 
@@ -29,6 +39,16 @@ class SharedView:
     name: str
     definitions: tuple[FeatureView, ...]
     models: tuple[Model, ...]
+
+    @property
+    def grain(self) -> Grain:
+        """The finest grain that a definition asks for."""
+        return max((view.about.partition for view in self.definitions), key=GRAINS.index)
+
+    @property
+    def owners(self) -> list[str]:
+        """The declared owners of the view; where none are, those of the models that use it."""
+        return sorted({owner for view in self.definitions for owner in view.about.owners}) or owners(self.models)
 
 
 def shared_views(models: Sequence[Model]) -> list[SharedView]:
@@ -51,8 +71,8 @@ def view_spec(shared: SharedView, sources: SourceKeys) -> dg.AssetSpec:
         deps=sources.of(plain),
         group_name=FEATURE_GROUP,
         kinds={"duckdb", "deltalake"},
-        owners=owners(shared.models),
-        partitions_def=feature_months(),
+        owners=shared.owners,
+        partitions_def=feature_periods(shared.grain),
         code_version="+".join(view.short_digest for view in shared.definitions),
         description=_description(shared),
         metadata={
@@ -69,28 +89,52 @@ def _metadata(shared: SharedView, made: Sequence["Materialized"], sources: Sourc
         **table_metadata(rows=sum(one.rows for one in made), lineage=lineage),
         "ml/tables": metadata_value({one.table: one.table_version for one in made}),
         "ml/rows_added": metadata_value(sum(one.added for one in made)),
+        "ml/rejected": metadata_value([one.period for each in made for one in each.rejected]),
     }
 
 
 def _description(shared: SharedView) -> str:
     users = ", ".join(model.name for model in shared.models)
+    first = shared.definitions[0]
+    said = f"{first.about.description.rstrip('.')}. " if first.about.description else ""
+    gone = f" {first.about.deprecated.words()}" if first.about.deprecated else ""
     return (
-        f"Stored features of {shared.definitions[0].entity.name} by the month in which they became known; for {users}."
+        f"{said}Stored features of {first.entity.name} by the {shared.grain} in which they became known; "
+        f"for {users}.{gone}"
     )
 
 
 def view_asset(shared: SharedView, sources: SourceKeys) -> dg.AssetsDefinition:
-    """Materialises the months of a view, each definition into its own table, in a single run for any range."""
+    """Materialises the periods of a view, each definition into its own table, in a single run for any range.
+
+    Rows are held against the declared quality checks before anybody sees them. Where a period is rejected, the others
+    are shown as materialised, the check fails with its numbers, and the run fails.
+    """
     spec = view_spec(shared, sources)
 
-    @dg.multi_asset(name=op_name(spec.key), specs=[spec], backfill_policy=dg.BackfillPolicy.single_run())
-    def materialize(context: dg.AssetExecutionContext, ml_platform: PlatformResource) -> dg.MaterializeResult[None]:
+    @dg.multi_asset(
+        name=op_name(spec.key),
+        specs=[spec],
+        check_specs=quality_specs(shared.definitions),
+        backfill_policy=feature_backfill(shared.grain),
+    )
+    def materialize(context: dg.AssetExecutionContext, ml_platform: PlatformResource) -> Iterator[Any]:
         platform, window = ml_platform.open(), context.partition_time_window
         made = [
-            lifecycle.materialize_view(platform, view, start=window.start, end=window.end)  # whole months only
+            lifecycle.materialize_view(platform, view, start=window.start, end=window.end)
             for view in shared.definitions
         ]
-        versions = {one.view.digest: one.table_version for one in made}
-        return dg.MaterializeResult(data_version=versions_digest(versions), metadata=_metadata(shared, made, sources))
+        yield from quality_results(made)
+        metadata, version = _metadata(shared, made, sources), _version(made)
+        rejected = [one for each in made for one in each.rejected]
+        if rejected:
+            for key in visible_partitions(context.partition_keys, made):
+                context.log_event(dg.AssetMaterialization(spec.key, partition=key, metadata=metadata))
+            raise dg.Failure(f"{len(rejected)} periods are not visible.", allow_retries=False)
+        yield dg.MaterializeResult(data_version=version, metadata=metadata)
 
     return materialize
+
+
+def _version(made: Sequence["Materialized"]) -> dg.DataVersion:
+    return versions_digest({one.view.digest: one.table_version for one in made})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -40,7 +40,22 @@ class Wanted:
     seen: Any = None
 
 
-Look = Callable[["Platform", dg.DagsterInstance, Model, Any], Wanted]
+@dataclass(frozen=True)
+class Tick:
+    """What the looks of one tick share; models share tables, and each table's version is looked up once."""
+
+    platform: Platform
+    instance: dg.DagsterInstance
+    _versions: dict[str, int | None] = field(default_factory=dict)
+
+    def version(self, table: str) -> int | None:
+        """The newest version of a table of the lake; None where there is none."""
+        if table not in self._versions:
+            self._versions[table] = self.platform.lake.version(table)
+        return self._versions[table]
+
+
+Look = Callable[[Tick, Model, Any], Wanted]
 
 
 def loop_sensors(models: Sequence[Model], targets: Sequence[Any]) -> list[dg.SensorDefinition]:
@@ -111,9 +126,8 @@ def _sensor(
     )
     def watch(context: dg.SensorEvaluationContext, ml_platform: PlatformResource) -> dg.SensorResult | dg.SkipReason:
         seen: dict[str, Any] = json.loads(context.cursor or "{}")
-        found = {
-            model.name: look(ml_platform.open(), context.instance, model, seen.get(model.name)) for model in models
-        }
+        tick = Tick(ml_platform.open(), context.instance)
+        found = {model.name: look(tick, model, seen.get(model.name)) for model in models}
         runs = [run for wanted in found.values() for run in wanted.runs]
         remembered = seen | {model: wanted.seen for model, wanted in found.items() if wanted.seen is not None}
         if not runs and remembered == seen:
@@ -133,14 +147,14 @@ def _additions(instance: dg.DagsterInstance, found: Mapping[str, Wanted]) -> lis
     return [windows().build_add_request(missing)] if missing else []
 
 
-def _drifting(platform: Platform, _: dg.DagsterInstance, model: Model, seen: Any) -> Wanted:
+def _drifting(tick: Tick, model: Model, seen: Any) -> Wanted:
     from ml_platform.serving.tables import predictions_table
 
-    version = platform.lake.version(predictions_table(model.name))
+    version = tick.version(predictions_table(model.name))
     if version is None:
         return Wanted()
     window, watched = seen or (None, None)
-    due = lifecycle.finished_windows(platform, window, platform.clock.now())[:_CATCH_UP]
+    due = lifecycle.finished_windows(tick.platform, window, tick.platform.clock.now())[:_CATCH_UP]
     if watched == version and due == [window]:
         return Wanted()
     keys = [model_key(model.name, noun) for noun in ("data_profile", "drift_report")]
@@ -155,8 +169,8 @@ def _window_run(job: str, keys: Sequence[dg.AssetKey], window: str, run_key: str
     )
 
 
-def _pushing(platform: Platform, _: dg.DagsterInstance, model: Model, seen: Any) -> Wanted:
-    known = platform.registry.state().models.get(model.name)
+def _pushing(tick: Tick, model: Model, seen: Any) -> Wanted:
+    known = tick.platform.registry.state().models.get(model.name)
     route = None if known is None else known.route
     if route is None or seen == route.index:
         return Wanted()
@@ -169,15 +183,15 @@ def _pushing(platform: Platform, _: dg.DagsterInstance, model: Model, seen: Any)
     return Wanted((run,), seen=route.index)
 
 
-def _maturing(platform: Platform, instance: dg.DagsterInstance, model: Model, seen: Any) -> Wanted:
+def _maturing(tick: Tick, model: Model, seen: Any) -> Wanted:
     from ml_platform.lifecycle.sources import source_table
     from ml_platform.serving.tables import predictions_table
 
     window, measured = seen or (None, None)
-    version = platform.lake.version(predictions_table(model.name))
-    outcomes = [platform.lake.version(source_table(one)) for one in plain_sources(model.label.outcome)]
-    mature = None if version is None else lifecycle.mature_window(platform, model, None)
-    runs = list(_retraining(platform, instance, model))
+    version = tick.version(predictions_table(model.name))
+    outcomes = [tick.version(source_table(one)) for one in plain_sources(model.label.outcome)]
+    mature = None if version is None else lifecycle.mature_window(tick.platform, model, None)
+    runs = list(_retraining(tick, model))
     if mature is None or [mature, [version, *outcomes]] == [window, measured]:
         return Wanted(tuple(runs))
     key = f"performance:{model.name}:{mature}:{version}:{'.'.join(map(str, outcomes))}"
@@ -185,8 +199,9 @@ def _maturing(platform: Platform, instance: dg.DagsterInstance, model: Model, se
     return Wanted(tuple(runs), (mature,), [mature, [version, *outcomes]])
 
 
-def _retraining(platform: Platform, instance: dg.DagsterInstance, model: Model) -> Iterator[dg.RunRequest]:
+def _retraining(tick: Tick, model: Model) -> Iterator[dg.RunRequest]:
     """The next step of the open request: start, train, finish; each once, tried again a few times if its run fails."""
+    platform, instance = tick.platform, tick.instance
     for request in lifecycle.ready_retrains(platform, model):
         one = platform.registry.state().model(model.name).retrains[request]
         config = {"model": model.name, "request": request}
@@ -217,10 +232,10 @@ def _runs(instance: dg.DagsterInstance, job: str, request: str) -> Sequence[dg.D
     return instance.get_runs(dg.RunsFilter(job_name=job, tags={RETRAIN_TAG: request}))
 
 
-def _ageing(platform: Platform, _: dg.DagsterInstance, model: Model, seen: Any) -> Wanted:
-    if not lifecycle.is_stale(platform, model):
+def _ageing(tick: Tick, model: Model, seen: Any) -> Wanted:
+    if not lifecycle.is_stale(tick.platform, model):
         return Wanted()
-    day = f"{platform.clock.now():%Y-%m-%d}"
+    day = f"{tick.platform.clock.now():%Y-%m-%d}"
     if seen == day:  # what was asked for today and refused, for a cool-down, is asked for again tomorrow
         return Wanted()
     run = dg.RunRequest(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ml_platform.core.errors import NotFound, PlatformError, Tampered
+from ml_platform.core.errors import NotFound, PlatformError, StorageFailed, Tampered
 from ml_platform.core.merkle import leaf_hash
 from ml_platform.registry.bodies import EVIDENCE
 from ml_platform.registry.checkpoints import Checkpoints
@@ -124,6 +124,8 @@ class _Verification:
         except NotFound as error:
             grade: Grade = "incomplete" if error.field == "evidence" else "tampered"
             self.problem(grade, entry.index, error.what, f"what {entry.kind} of entry {entry.index} needs")
+        except StorageFailed:
+            raise
         except PlatformError as error:
             self.problem("tampered", entry.index, f"{entry.kind}: {error.what}", f"a legal {entry.kind}")
         return self.sound

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -189,8 +190,8 @@ def commit_files(writer: PartitionWriter, *, at_us: int, metadata: Mapping[str, 
         _add_columns(delta, writer)
         delta.create_write_transaction(actions, "append", delta.schema(), partitions, commit_properties=properties)
 
-    _create_table(writer)
-    return writer.lake.commit(writer.name, write, app_id=writer.app_id, txn_version=writer.txn_version)
+    make = partial(_create_table, writer)
+    return writer.lake.commit(writer.name, write, make=make, app_id=writer.app_id, txn_version=writer.txn_version)
 
 
 def _create_table(writer: PartitionWriter) -> None:

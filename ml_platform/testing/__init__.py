@@ -5,6 +5,7 @@ from ml_platform.testing.feature_engines import (
     FeatureEngine,
     OnlineFeatures,
     SparkFeatures,
+    TileFeatures,
     check_feature_engine,
 )
 from ml_platform.testing.online_stores import check_online_store
@@ -17,6 +18,7 @@ __all__ = [
     "FeatureEngine",
     "OnlineFeatures",
     "SparkFeatures",
+    "TileFeatures",
     "check_feature_engine",
     "check_lake",
     "check_object_store",

@@ -14,11 +14,12 @@ from ml_platform.features import FeatureView
 from ml_platform.features.duckdb import point_in_time
 from ml_platform.features.online import OnlineStore, change_points, key_bytes
 from ml_platform.features.tables import history_of, join_of
+from ml_platform.features.tiles import WindowTiles
 from ml_platform.features.windows import all_changes
 from ml_platform.testing import histories as generated
 from ml_platform.testing.reference import feature_values
 
-__all__ = ["DuckdbFeatures", "FeatureEngine", "OnlineFeatures", "SparkFeatures", "check_feature_engine"]
+__all__ = ["DuckdbFeatures", "FeatureEngine", "OnlineFeatures", "SparkFeatures", "TileFeatures", "check_feature_engine"]
 
 _TIME: Final = "__t"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,6 +65,35 @@ class OnlineFeatures:
         found = self._store.get(view, [key_bytes(view, key) for key in keys], times)
         columns = zip(*(one.values for one in found), strict=True)
         return pa.table({field.name: list(column) for field, column in zip(view.features, columns, strict=True)})
+
+
+class TileFeatures:
+    """Tiles, as a stream fills and asks them: rows and requests in the order of time."""
+
+    def values(self, view: FeatureView, rows: pa.Table, requests: pa.Table, time: str) -> pa.Table:
+        tiles = WindowTiles(view)
+        plain = _plain_rows(rows)
+        source = view.history
+        e = [max(row[source.event_time], row[source.known_column]) for row in plain]
+        times: list[int] = requests.column(time).cast(pa.int64()).to_numpy().tolist()
+        refreshed = [t_us if view.refresh_us is None else t_us // view.refresh_us * view.refresh_us for t_us in times]
+        keys = list(zip(*(requests.column(key).to_pylist() for key in view.entity.keys), strict=True))
+        # Rows before requests at the same time: what is known at T counts at T.
+        moments = sorted([(at, 0, n) for n, at in enumerate(e)] + [(at, 1, n) for n, at in enumerate(refreshed)])
+        found: dict[int, dict[str, float | None]] = {}
+        for _, asks, n in moments:
+            if asks:
+                found[n] = tiles.values(keys[n], times[n])
+            else:
+                tiles.apply(plain[n])
+        return pa.table({item.name: [found[n][item.name] for n in range(len(times))] for item in view.features})
+
+
+def _plain_rows(rows: pa.Table) -> list[dict[str, Any]]:
+    for position, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type):
+            rows = rows.set_column(position, field.name, rows.column(position).cast(pa.int64()))
+    return rows.to_pylist()
 
 
 class SparkFeatures:

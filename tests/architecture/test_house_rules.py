@@ -27,6 +27,7 @@ VENDORS: dict[str, set[str]] = {
     "onnxmltools": {"training/onnx.py"},
     "onnxruntime": {"training/onnxruntime.py"},
     "pyspark": {"core/spark.py", "features/spark.py", "serving/spark.py"},
+    "openlineage": {"lifecycle/openlineage.py"},
     "redis": {"features/redis.py"},
     "orjson": {"serving/online_orjson.py"},
     "sqlalchemy": {"registry/sql.py", "registry/migrations"},
@@ -49,11 +50,13 @@ HEAVY = {
     "pyspark",
     "matplotlib",
     "duckdb",
+    "openlineage",
     "redis",
     "tritonclient",
 }
 # What the offline half's pure rules are made of: no clock, disk, network, random number or environment.
 PURE = ["stats", "registry/transitions.py", "registry/state.py", "core/merkle.py", "training/gates.py", "core/rows.py"]
+PURE += [f"features/{rule}.py" for rule in ("held", "partials", "sweep", "tiles", "window_values", "windows")]
 PURE += ["profiles/window.py", "profiles/moments.py"]
 PURE += [f"monitoring/{rule}.py" for rule in ("alerts", "drift", "performance", "severity")]
 PURE += [f"monitoring/{rule}.py" for rule in ("retrain", "usefulness")]

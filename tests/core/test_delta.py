@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -100,3 +101,16 @@ def test_a_process_that_read_a_table_ends_in_peace(tmp_path: Path) -> None:
     for _ in range(8):
         done = subprocess.run([sys.executable, "-c", read, str(tmp_path)], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "12", "")
+
+
+def test_the_newest_version_is_that_of_whoever_wrote_last(tmp_path: Path) -> None:
+    ours, theirs = Lake(tmp_path), Lake(tmp_path)
+    rows = pa.table({"n": [1]})
+    assert ours.version("t") is None
+    for _ in range(3):
+        written = theirs.append("t", rows)
+        assert ours.version("t") == theirs.version("t") == written
+    shutil.rmtree(tmp_path / "t")
+    assert ours.version("t") is None
+    theirs = Lake(tmp_path)
+    assert theirs.append("t", rows) == ours.version("t")  # another table in its place

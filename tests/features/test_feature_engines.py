@@ -30,10 +30,12 @@ def test_duckdb_answers_thousands_of_histories_as_brute_force_does(view: str) ->
 def test_sqlite_answers_as_brute_force_does(view: str, tmp_path: Path) -> None:
     store = SqliteOnlineStore(tmp_path / "features.sqlite")
 
+    engine = OnlineFeatures(store)
+
     @runs(6)
     @given(st.integers(0, 2**32))
     def check(seed: int) -> None:
-        check_feature_engine(OnlineFeatures(store), Random(seed), view=view)
+        check_feature_engine(engine, Random(seed), view=view)
 
     check()
     store.close()

@@ -115,13 +115,14 @@ def loans(folder: Path, rows: int = 1500) -> tuple[Path, Path]:
     return paths
 
 
-def make_platform(folder: Path) -> Platform:
+def make_platform(folder: Path, **how: object) -> Platform:
     folder.mkdir(parents=True, exist_ok=True)
     platform = Platform.create(
         folder / "root",
         kind="replay",
         member_keys={"officer_ann": ["ann@example.org"], "officer_bob": ["bob@example.org"]},
         published_seed=bytes(range(32)),
+        **how,
     )
     code = folder / "code"
     code.mkdir()
@@ -184,9 +185,9 @@ def to_production(
         lifecycle.promote(platform, "small_risk", version, to, principal="launcher", reason=f"To {to}.")
 
 
-def make_root(folder: Path) -> Platform:
+def make_root(folder: Path, *, months: tuple[str, ...] = MONTHS, **how: object) -> Platform:
     """Version 1 in production, decisions about two months."""
-    platform = make_platform(folder)
+    platform = make_platform(folder, **how)
     platform.replay.move(AS_OF)
     declared = model()
     requests, outcomes = loans(folder)
@@ -194,7 +195,7 @@ def make_root(folder: Path) -> Platform:
     lifecycle.land_source(platform, OUTCOMES, outcomes)
     to_production(platform, make_version(platform, declared, folder))
     platform.replay.move(at("2010-03-01"))
-    for month in MONTHS:
+    for month in months:
         lifecycle.score_partition(platform, declared, month)
     platform.registry.checkpoint()
     return platform

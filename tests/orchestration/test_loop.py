@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from ml_platform import lifecycle
+from ml_platform.orchestration.watchers import Tick
 from tests.orchestration.test_lifecycle_in_dagster import WHY, at, move, train
 
 MONTHS = ("2010-01", "2010-02", "2010-03", "2010-04", "2010-05")
@@ -186,3 +188,15 @@ def test_an_old_training_set_asks_for_a_retrain(watched: Watcher) -> None:
     assert watcher.carry_out() == []
     asked = world.platform.registry.state().model("small").retrains
     assert any(signal.trigger == "freshness" for one in asked.values() for signal in one.signals)
+
+
+def test_a_tick_looks_each_table_up_once() -> None:
+    asked: list[str] = []
+
+    def version(table: str) -> int | None:
+        asked.append(table)
+        return None if table == "none" else len(asked)
+
+    tick = Tick(SimpleNamespace(lake=SimpleNamespace(version=version)), None)
+    assert [tick.version(name) for name in ("a", "a", "none", "none", "b")] == [1, 1, None, None, 3]
+    assert asked == ["a", "none", "b"]

@@ -25,7 +25,7 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str, keeps: bool = True) -> None:
         self.port = free_port()
         self.folder = folder
-        self._options = (*options, "--appendonly", "yes" if keeps else "no")
+        self._options = (*options, "--appendonly", "yes" if keeps else "no", "--appendfsync", "always")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from ml_platform.core.contract import Contract, ResolvedField
 from ml_platform.core.delta import Lake
 from ml_platform.core.objects import ObjectStore
+from ml_platform.core.storage import StorageSettings
 from ml_platform.core.subjects import Subjects
 from ml_platform.features.expressions import parse
 from ml_platform.serving import BatchJob, BatchParts, Scorer
@@ -164,12 +165,20 @@ class World:
             yield leaf_from_rows(header, personal[header["prediction_id"]], contract), header["leaf_index"]
 
 
-def make_world(root: Path, parts: dict[str, bytes], *, root_seed: bytes | None = bytes(range(32))) -> World:
-    objects = ObjectStore(root / "objects")
+def make_world(
+    root: Path,
+    parts: dict[str, bytes],
+    *,
+    root_seed: bytes | None = bytes(range(32)),
+    store: str | Path | None = None,
+    storage: StorageSettings | None = None,
+) -> World:
+    where = root if store is None else store
+    objects = ObjectStore(f"{where}/objects", storage)
     return World(
         root=root,
         objects=objects,
-        lake=Lake(root / "lake"),
+        lake=Lake(f"{where}/lake", storage, scratch=root / "scratch"),
         subjects=Subjects(root / "subjects" / "subjects.db", root_seed=root_seed),
         artifact=store_artifact(objects, parts),
     )

@@ -369,10 +369,8 @@ def leaves_of_both(world: World, wider: Contract) -> set[tuple[bytes, int]]:
 
 
 def compact(world: World) -> None:
-    from deltalake import DeltaTable
-
     for name in (HEADERS, PERSONAL, ENTITIES, SEGMENTS):
-        table = DeltaTable(world.lake.uri(name))
+        table = world.lake.table(name)
         table.optimize.compact()
         assert len(table.file_uris()) == 1
 

@@ -210,9 +210,29 @@ def test_frames_go_into_room_that_is_made_for_them_and_a_finished_file_has_none_
     assert path.stat().st_size == writer.bytes_written - len(frame(b"the last"))
     (_, path) = files(writer.folder)
     writer.make_room()
+    assert path.stat().st_size == len(frame(b"the last")) + PIECE
     assert read_frames(path) == ([b"the last"], 0)
     writer.close()
     assert path.stat().st_size == len(frame(b"the last"))
+
+
+def test_room_is_made_behind_the_last_frame_wherever_that_ends(writer: WalWriter, monkeypatch) -> None:
+    writer.make_room()
+    writer.append([b"x" * (PIECE + 100)])  # goes over the end of the room
+    writer.make_room()
+    (path,) = files(writer.folder)
+    assert path.stat().st_size == writer.bytes_written + PIECE
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", lambda *given: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(StorageFailed, match="No space left"):
+            writer.append([b"lost"])
+        writer.make_room()  # that there is no room is no error
+    assert path.stat().st_size == writer.bytes_written
+    writer.make_room()
+    assert path.stat().st_size == writer.bytes_written + PIECE
+    writer.append([b"more"])
+    writer.close()
+    assert payloads(writer.folder) == [b"x" * (PIECE + 100), b"more"]
 
 
 def test_room_alone_is_no_record(tmp_path: Path) -> None:

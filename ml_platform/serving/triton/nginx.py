@@ -7,6 +7,7 @@ passes on everything else as it came.
 
 from __future__ import annotations
 
+import grp
 import http.client
 import os
 import shutil
@@ -30,7 +31,6 @@ TEMPLATES: Final = Path(__file__).parent / "edge"
 _MODULES: Final = ("ndk_http_module.so", "ngx_http_lua_module.so")
 _START_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.02
-_UNPRIVILEGED: Final = "nobody nogroup"
 _INSTALL: Final = "Install nginx with its Lua module (Debian: nginx-light, libnginx-mod-http-lua), or say --edge none."
 
 
@@ -79,7 +79,7 @@ class Nginx:
         """
         text = (TEMPLATES / "nginx.conf").read_text()
         values = {
-            "user": f"user {_UNPRIVILEGED};" if os.getuid() == 0 else "# of the user who started it",
+            "user": _user(),
             "workers": "1",
             "folder": str(folder),
             "modules": str(self.modules),
@@ -165,6 +165,14 @@ class Edge:
             field="--edge",
             next_step=f"Its log, serving/{EDGE_LOG} in the root, says why; a port may be taken.",
         )
+
+
+def _user() -> str:
+    """Who reads requests: root hands that to ``nobody``; anybody else may only do it alone."""
+    if os.getuid() != 0:
+        return "# of the user who started it"
+    groups = {one.gr_name for one in grp.getgrall()}
+    return f"user nobody {'nogroup' if 'nogroup' in groups else 'nobody'};"
 
 
 def _environment() -> dict[str, str]:

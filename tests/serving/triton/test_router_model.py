@@ -249,7 +249,7 @@ def test_a_wrong_length_of_the_json_part_is_refused(router: RunningRouter):
         assert is_refused(router, *post(router, b'{"inputs": []}', headers)), length
 
 
-_NAMES = st.sampled_from([*request(), "applied_at", "income.null", "amount.null", "nobody", "", "features"])
+_NAMES = st.sampled_from([*request(), "applied_at", "income.null", "amount.null", "nobody", "", "features", "row"])
 _KINDS = st.sampled_from(["FP64", "FP32", "INT64", "INT32", "BYTES", "BOOL", "UINT8", "FP16"])
 _VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False),
