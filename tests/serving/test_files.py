@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from ml_platform.core.errors import DataError, NotFound
 from ml_platform.serving.files import RowFiles, pieces_of, read_pieces
 
+EMPTY = pa.RecordBatch.from_pydict({"number": pa.array([], pa.int64())})
+
 
 def numbers(first: int, rows: int) -> pa.Table:
     return pa.table({"number": pa.array(range(first, first + rows), pa.int64())})
@@ -46,6 +48,10 @@ def test_a_file_without_rows_still_gives_its_columns(tmp_path: Path) -> None:
     pq.write_table(numbers(0, 0), tmp_path / "none.parquet")
     (batch,) = RowFiles.of([tmp_path / "none.parquet"])
     assert (batch.num_rows, batch.schema.names) == (0, ["number"])
+    with pq.ParquetWriter(tmp_path / "empty_group.parquet", numbers(0, 0).schema) as writer:
+        writer.write_batch(EMPTY)
+    for name in ("none", "empty_group"):
+        assert len(pieces_of([tmp_path / f"{name}.parquet"], 5)) == 1
 
 
 def test_a_file_that_is_not_there_or_not_parquet_is_named(tmp_path: Path) -> None:

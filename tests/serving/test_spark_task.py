@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ml_platform.core.contract import Contract
 from ml_platform.core.errors import (
     ContractViolation,
     DuplicateKeys,
@@ -109,8 +110,9 @@ def test_what_a_second_try_cannot_mend_is_reported_and_raised_as_what_it_is(plan
         merged(together(good, bad), NONCE)
     assert raised.value.field == "income"
     absent = replace(plan, intent=replace(plan.intent, artifact_digest="sha256:" + "0" * 64))
+    reported = ran(absent, loans(5))
     with pytest.raises(NotFound):
-        merged(together(ran(absent, loans(5))), NONCE)
+        merged(together(reported), NONCE)
     assert sorted(path.suffix for path in Path(plan.folder).iterdir()) == [".arrow"]  # only of the good one
 
 
@@ -122,6 +124,18 @@ def test_what_may_be_mended_is_raised_for_spark_to_try_again(plan: TaskPlan, wor
     full = replace(plan, folder="/dev/full")
     with pytest.raises(OSError):  # noqa: PT011 - which one is the system's
         ran(full, loans(5))
+
+
+def fails_late(contract: Contract, rows: pa.Table) -> pa.Table:
+    if rows.num_rows and rows.column("loan_id")[0].as_py() >= 150:
+        raise OSError(28, "No space left on device")
+    return history(contract, rows)
+
+
+def test_a_task_that_fails_on_its_way_leaves_no_file(plan: TaskPlan) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        ran(replace(plan, features=fails_late), with_values(loans(200), "grade", {3: "Z"}))
+    assert list(Path(plan.folder).iterdir()) == []
 
 
 def test_workers_that_hash_differently_are_refused_since_repeated_rows_would_be_missed(plan: TaskPlan) -> None:
