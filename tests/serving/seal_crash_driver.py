@@ -43,6 +43,7 @@ crash_driver.EFFECTS[:] = [
     (objects.ObjectStore, "create"),
     (core_delta.Lake, "create"),
     (core_delta.Lake, "append"),
+    (core_delta.Lake, "commit"),
     (subjects.Subjects, "seeds"),
     (delta.PartitionWriter, "_close"),
     (online_plan.Plan, "write"),
