@@ -7,8 +7,9 @@ and the SQL of sources runs on one thread over sorted inputs (DuckDB adds double
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["History", "Join", "evaluate_source", "point_in_time", "shared_out"]
 
 _UTC = pa.timestamp("us", "UTC")
+_WIDE = 4  # values from which on two steps cost less than one
 
 
 def _connect(threads: int) -> DuckDBPyConnection:
@@ -110,7 +112,7 @@ def point_in_time(rows: pa.Table, *, time: str, joins: Sequence[Join], threads: 
     connection = _connect(threads)
     try:
         for join in joins:
-            columns = _join_one(connection, rows, times, join)
+            columns = (_join_wide if _is_wide(join.history) else _join_one)(connection, rows, times, join)
             for name, column in zip(join.output_names(), columns, strict=True):
                 rows = rows.append_column(name, column)
     finally:
@@ -137,6 +139,31 @@ def _join_one(
     found = _fetch(connection, join_sql(history, retracted=retracted))
     columns = _in_order(found, rows.num_rows, join).columns[1:]
     return columns if len(columns) == len(join.output_names()) else [*columns, columns[-1]]
+
+
+def _is_wide(history: History) -> bool:
+    return isinstance(history.data, pa.Table) and len(history.values) >= _WIDE
+
+
+def _join_wide(
+    connection: DuckDBPyConnection, rows: pa.Table, times: pa.Array[Any], join: Join
+) -> list[pa.ChunkedArray[Any]]:
+    """The same for many values of a table: the join finds the number of a row, and Arrow fetches its values."""
+    history, data = join.history, cast("pa.Table", join.history.data)
+    number = "row"
+    while number in data.column_names:
+        number += "_"
+    numbered = data.append_column(number, pa.array(np.arange(data.num_rows)))
+    narrow = replace(join, history=replace(history, data=numbered, values=(number,), when_empty={}), names={})
+    found, *moments = _join_one(connection, rows, times, narrow)
+    has_key = np.logical_and.reduce([rows.column(key).is_valid().to_numpy() for key in join.key_columns])
+    values = []
+    for value in history.values:
+        column = _decoded(data.column(value)).take(found)
+        if value in history.when_empty:
+            column = pc.if_else(pa.array(has_key), column.fill_null(pa.scalar(history.when_empty[value])), None)
+        values.append(column)
+    return [*values, *moments]
 
 
 def _in_order(found: pa.Table, rows: int, join: Join) -> pa.Table:

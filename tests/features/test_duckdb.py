@@ -222,6 +222,47 @@ def test_a_dataset_on_disk_and_dictionaries_give_what_a_table_gives(tmp_path: An
     assert point_in_time(asked, time="t", joins=[Join("v", history)])["value"].to_pylist() == [1.0, None]
 
 
+@pytest.mark.parametrize("deleted", [None, "deleted"])
+def test_many_values_of_a_table_are_those_of_a_dataset(deleted: str | None, tmp_path: Any) -> None:
+    rows, names = large(4, 3_000).slice(0, 2_990), [f"v{number}" for number in range(6)]
+    for number, name in enumerate(names[:-1]):
+        values = pa.array(np.arange(2_990) * 1.5 + number, mask=np.arange(2_990) % 7 == number)
+        rows = rows.append_column(name, values)
+    rows = rows.append_column("v5", pa.array([None if n % 5 == 0 else f"t{n}" for n in range(2_990)]))
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    tables = (
+        rows.append_column("row", rows["v0"]),
+        rows.set_column(rows.num_columns - 1, "v5", rows["v5"].dictionary_encode()),
+    )
+    asked = pa.table(
+        {
+            "key": pa.array([*range(420), None], pa.int64()),
+            "t": times(list(np.random.default_rng(6).integers(0, 11_000, 421))),
+        }
+    )
+
+    def joined(data: Any) -> pa.Table:
+        history = History(
+            data,
+            ("key",),
+            "event",
+            "known",
+            tuple(names),
+            deleted=deleted,
+            ttl_us=2_000,
+            refresh_us=7,
+            when_empty={"v1": 0.5},
+        )
+        return point_in_time(asked, time="t", joins=[Join("v", history, names={"v0": "first"})])
+
+    wanted = joined(ds.dataset(tmp_path / "rows.parquet"))
+    assert 0 < wanted["first"].null_count < 421
+    assert wanted["v1"].to_pylist()[-1] is None
+    assert wanted["v1"].null_count == 1
+    for data in tables:
+        assert joined(data).equals(wanted)
+
+
 def test_two_views_are_joined_to_the_same_rows() -> None:
     data = pa.table({"k": [1], "e": times([5]), "x": [1.0], "y": ["text"]})
     joins = [Join("p", History(data, ("k",), "e", "e", ("x",))), Join("q", History(data, ("k",), "e", "e", ("y",)))]
