@@ -63,7 +63,7 @@ def test_brokers_that_die_and_come_back_are_waited_for(stream_root: Callable[...
     assert thread.is_alive()
     broker.start()
     produce(root, events(401, 200))
-    wait_for(lambda: done(root))
+    wait_for(lambda: done(root), seconds=180)
     stream.stop.set()
     thread.join()
     stream.close()
