@@ -15,6 +15,8 @@ import pytest
 from tests.services.redis import RedisServer, redis_binary
 from tests.services.s3 import S3Server, versitygw
 
+pytest_plugins = ["tests.services.kafka", "tests.services.spark"]  # one broker, one session a process
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

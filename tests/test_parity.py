@@ -30,11 +30,8 @@ from ml_platform.serving.tables import personal_table, predictions_table, quaran
 from tests.conftest import REPOSITORY
 from tests.governance.root import at
 from tests.lifecycle.conftest import new_root
-from tests.services.kafka import Broker, broker, caught_up
+from tests.services.kafka import Broker, caught_up
 from tests.services.redis import RedisServer
-from tests.services.spark import spark
-
-__all__ = ["broker", "spark"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_data, pytest.mark.timeout(900)]
 

@@ -13,12 +13,11 @@ import pytest
 from ml_platform.core.delta import Lake
 from ml_platform.core.errors import SettingsError
 from ml_platform.core.spark import SparkSettings, connector_jars, open_spark, spark_uri
-from tests.services.spark import spark  # noqa: F401
 
 AT = datetime(2010, 5, 1, 23, 59, 59, 123456, tzinfo=UTC)
 
 
-def test_spark_reads_the_lake_and_the_lake_reads_what_spark_wrote(spark: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_spark_reads_the_lake_and_the_lake_reads_what_spark_wrote(spark: Any, tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     rows = pa.table({"id": pa.array([1, 2], pa.int64()), "at": pa.array([AT, AT], pa.timestamp("us", "UTC"))})
     lake.append("ours", rows)
@@ -28,7 +27,7 @@ def test_spark_reads_the_lake_and_the_lake_reads_what_spark_wrote(spark: Any, tm
     assert lake.read("sparks").sort_by("id").to_pylist() == rows.to_pylist()
 
 
-def test_workers_run_this_interpreter(spark: Any) -> None:  # noqa: F811
+def test_workers_run_this_interpreter(spark: Any) -> None:
     def interpreters(batches: Any) -> Any:
         import sys as workers
 
@@ -39,12 +38,12 @@ def test_workers_run_this_interpreter(spark: Any) -> None:  # noqa: F811
     assert found == [{"python": sys.executable}]
 
 
-def test_a_running_session_is_returned_as_it_is(spark: Any) -> None:  # noqa: F811
+def test_a_running_session_is_returned_as_it_is(spark: Any) -> None:
     assert open_spark(SparkSettings(master="local[7]")) is spark
     assert spark.sparkContext.master == "local[2,4]"
 
 
-def test_the_connectors_of_kafka_and_s3_are_there(spark: Any) -> None:  # noqa: F811
+def test_the_connectors_of_kafka_and_s3_are_there(spark: Any) -> None:
     load = spark.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader().loadClass
     for name in ("org.apache.spark.sql.kafka010.KafkaSourceProvider", "org.apache.hadoop.fs.s3a.S3AFileSystem"):
         assert load(name).getName() == name

@@ -18,7 +18,6 @@ from ml_platform.features.tables import history_of
 from ml_platform.features.windows import all_changes
 from ml_platform.testing import feature_values
 from tests.features.support import same, times
-from tests.services.spark import spark  # noqa: F401
 
 SECOND = 1_000_000
 JOBS = Source(
@@ -113,7 +112,7 @@ def test_a_key_found_by_one_join_leads_the_next() -> None:
     assert len({row["people_sum_20s"] for row in wanted}) > 10
 
 
-def test_spark_follows_the_same_keys(spark: Any) -> None:  # noqa: F811
+def test_spark_follows_the_same_keys(spark: Any) -> None:
     worked, notices, asked = world()
     jobs = spark.createDataFrame(typed(worked, JOBS.arrow_schema()))
     changes = spark_engine.all_changes(EMPLOYER, spark.createDataFrame(typed(notices, LAYOFFS.arrow_schema())))

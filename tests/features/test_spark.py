@@ -18,11 +18,10 @@ from ml_platform.features.windows import all_changes
 from ml_platform.testing import SparkFeatures, check_feature_engine, histories
 from ml_platform.testing.histories import VIEWS
 from tests.features.support import same, times
-from tests.services.spark import spark  # noqa: F401
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_spark_answers_thousands_of_histories_as_brute_force_does(spark: Any, view: str) -> None:  # noqa: F811
+def test_spark_answers_thousands_of_histories_as_brute_force_does(spark: Any, view: str) -> None:
     @settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.integers(0, 2**32))
     def check(seed: int) -> None:
@@ -31,7 +30,7 @@ def test_spark_answers_thousands_of_histories_as_brute_force_does(spark: Any, vi
     check()
 
 
-def frame(spark: Any, table: pa.Table) -> Any:  # noqa: F811
+def frame(spark: Any, table: pa.Table) -> Any:
     return spark.createDataFrame(table)
 
 
@@ -60,7 +59,7 @@ def event(number: int, **changes: Any) -> dict[str, Any]:
     return plain | changes
 
 
-def test_change_points_do_not_depend_on_partitions(spark: Any) -> None:  # noqa: F811
+def test_change_points_do_not_depend_on_partitions(spark: Any) -> None:
     view = VIEWS["exact"]
     random = Random(3)
     table = events([row for place in range(30) for row in histories.history(random, view, place)])
@@ -75,7 +74,7 @@ def test_change_points_do_not_depend_on_partitions(spark: Any) -> None:  # noqa:
             spark.conf.set("spark.sql.shuffle.partitions", "2")
 
 
-def test_one_key_with_many_rows_and_none_at_all(spark: Any) -> None:  # noqa: F811
+def test_one_key_with_many_rows_and_none_at_all(spark: Any) -> None:
     view = VIEWS["refreshed"]
     table = events([event(n, event=n % 50 * 1_000_000, known=0, amount=float(n % 7)) for n in range(3_000)])
     found = spark_engine.all_changes(view, frame(spark, table))
@@ -91,7 +90,7 @@ def test_one_key_with_many_rows_and_none_at_all(spark: Any) -> None:  # noqa: F8
         ([event(1, amount=float("-inf"))], "amount: NaN or infinity"),
     ],
 )
-def test_rows_that_break_a_promise_fail_the_job(spark: Any, rows: Any, message: str) -> None:  # noqa: F811
+def test_rows_that_break_a_promise_fail_the_job(spark: Any, rows: Any, message: str) -> None:
     from pyspark.errors import PySparkException
 
     schema = histories.EVENTS.arrow_schema()
@@ -102,13 +101,13 @@ def test_rows_that_break_a_promise_fail_the_job(spark: Any, rows: Any, message: 
         spark_engine.all_changes(VIEWS["refreshed"], conformed).count()
 
 
-def test_a_row_delivered_twice_is_one(spark: Any) -> None:  # noqa: F811
+def test_a_row_delivered_twice_is_one(spark: Any) -> None:
     table = events([event(1), event(2, event=1_000_000)])
     twice = frame(spark, pa.concat_tables([table, table]))
     assert spark_sources.conform(histories.EVENTS, twice).count() == 2
 
 
-def test_frames_that_are_not_the_declared_ones_are_refused_by_name(spark: Any) -> None:  # noqa: F811
+def test_frames_that_are_not_the_declared_ones_are_refused_by_name(spark: Any) -> None:
     table = events([event(1)])
     for wrong, field in (
         (table.drop_columns(["units"]), "units"),
@@ -131,7 +130,7 @@ def test_frames_that_are_not_the_declared_ones_are_refused_by_name(spark: Any) -
         assert caught.value.field == field
 
 
-def test_a_session_in_local_time_is_refused(spark: Any) -> None:  # noqa: F811
+def test_a_session_in_local_time_is_refused(spark: Any) -> None:
     spark.conf.set("spark.sql.session.timeZone", "Europe/Berlin")
     try:
         with pytest.raises(SettingsError) as caught:
@@ -141,7 +140,7 @@ def test_a_session_in_local_time_is_refused(spark: Any) -> None:  # noqa: F811
     assert caught.value.field == "spark.sql.session.timeZone"
 
 
-def test_columns_and_views_of_any_name_are_joined_one_after_the_other(spark: Any) -> None:  # noqa: F811
+def test_columns_and_views_of_any_name_are_joined_one_after_the_other(spark: Any) -> None:
     data = frame(spark, pa.table({"a.b`c": ["x"], "when it is": times([5]), "v.1": [1.5]}))
     history = History(data, ("a.b`c",), "when it is", "when it is", ("v.1",))
     joins = [
@@ -204,7 +203,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", range(len(QUERIES)))
-def test_sql_written_for_duckdb_gives_the_same_rows_on_spark(spark: Any, query: int) -> None:  # noqa: F811
+def test_sql_written_for_duckdb_gives_the_same_rows_on_spark(spark: Any, query: int) -> None:
     source = Source(
         "made",
         columns=COLUMNS,
@@ -224,7 +223,7 @@ def test_sql_written_for_duckdb_gives_the_same_rows_on_spark(spark: Any, query: 
 @pytest.mark.parametrize(
     "call", ["sum(rate)", "avg(rate)", "stddev(amount)", "any_value(amount)", "string_agg(purpose, ',')"]
 )
-def test_sql_whose_result_depends_on_the_order_of_rows_is_refused(spark: Any, call: str) -> None:  # noqa: F811
+def test_sql_whose_result_depends_on_the_order_of_rows_is_refused(spark: Any, call: str) -> None:
     source = Source(
         "made",
         columns={"purpose": "string", "at": "timestamp", "n": "float64"},
@@ -238,7 +237,7 @@ def test_sql_whose_result_depends_on_the_order_of_rows_is_refused(spark: Any, ca
         spark_sources.evaluate_source(source, {"loans": frame(spark, loans())})
 
 
-def test_a_missing_input_is_named(spark: Any) -> None:  # noqa: F811
+def test_a_missing_input_is_named(spark: Any) -> None:
     source = Source(
         "made",
         columns=COLUMNS,

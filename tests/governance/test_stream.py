@@ -24,9 +24,8 @@ from ml_platform.serving.stream.topics import Topics
 from ml_platform.training import load_artifact
 from tests.governance.online import MODEL, apply_route, requests
 from tests.governance.root import at, copy_root, model
-from tests.services.kafka import broker, caught_up
+from tests.services.kafka import caught_up
 
-__all__ = ["broker"]
 LOANS = range(7100, 7140)
 TOPICS = Topics.of(MODEL)
 

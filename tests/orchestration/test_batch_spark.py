@@ -22,9 +22,6 @@ from ml_platform.orchestration.keys import SourceKeys
 from ml_platform.serving import batch
 from ml_platform.serving.spark import SparkEngine
 from tests.lifecycle import tiny, two_versions
-from tests.services.spark import spark
-
-__all__ = ["spark"]
 
 MONTH, APRIL = "2026-03", datetime(2026, 4, 1, tzinfo=UTC)
 NAME = tiny.late_parcel.name

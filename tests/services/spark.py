@@ -1,7 +1,4 @@
-"""A real local Spark session for tests: two workers, little memory, loopback only, one per test process.
-
-Use it by `from tests.services.spark import spark  # noqa: F401` beside the tests, or in their `conftest.py`.
-"""
+"""A real local Spark session for tests: two workers, little memory, loopback only, one per test process."""
 
 from __future__ import annotations
 

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.spark import spark
 from tests.serving.support import World, make_world, train
-
-__all__ = ["spark"]
 
 
 @pytest.fixture(scope="session")

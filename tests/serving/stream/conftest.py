@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.services.kafka import Broker, broker
+from tests.services.kafka import Broker
 from tests.serving.router_support import first_parts, second_parts
 from tests.serving.stream.support import StreamRoot, make_stream_root
 
-__all__ = ["broker"]
 _numbers = itertools.count(1)
 
 

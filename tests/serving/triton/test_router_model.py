@@ -321,7 +321,7 @@ def test_two_thousand_fuzzed_requests_crash_nothing_and_get_no_wrong_answer(rout
 
     fuzz()  # a thousand for each executor
     assert sum(seen.values()) >= 1000
-    assert seen.get(200, 0) > 50  # it was not all noise
+    assert seen.get(200, 0) > 25  # it was not all noise
     assert seen.get(400, 0) > 50
     assert router.server.alive
     assert router.server.boot.pid == pid
