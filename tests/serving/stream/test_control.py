@@ -14,8 +14,9 @@ from tests.serving.stream.support import StreamRoot, done, produce, running, val
 
 
 def elsewhere(root: StreamRoot, folder: Path) -> StreamRoot:
-    """Another machine: the same settings, pinned key and artifacts, and no route."""
-    shutil.copytree(root.root, folder)
+    """Another machine: the same settings, pinned key and object store, and no route."""
+    shutil.copytree(root.root, folder, ignore=shutil.ignore_patterns("store"))
+    (folder / "store").symlink_to(root.root / "store")
     shutil.rmtree(folder / "serving" / "routes", ignore_errors=True)
     settings = replace(root.base.settings, root=folder)
     return replace(root, base=replace(root.base, settings=settings), routes=RouteFolder.of(folder, root.model))
