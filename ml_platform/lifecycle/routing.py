@@ -125,9 +125,8 @@ def set_route(platform: Platform, model: str, composition: Composition, *, trans
         if read_whole(files.route_path) != signed.raw:
             raise
         # Replaced, and only then something failed: routers follow it, so it is entered; `settle` mends the rest.
-    announce_new(
-        platform.settings, model, signed.raw
-    )  # brokers that are away stop no promotion: the sealer tries again
+    # Brokers that are away stop no promotion: the sealer tries again.
+    announce_new(platform.settings, model, signed.raw)
     return signed
 
 

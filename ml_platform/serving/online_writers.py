@@ -82,7 +82,9 @@ class WriterFolder:
 
     @property
     def held(self) -> bool:
-        """Whether its writer lives, or a sealer has adopted it; a look that holds up nobody."""
+        """Whether its writer lives, or a sealer has adopted it; a look that holds up nobody. Always, of a topic's."""
+        if self.of_topic:
+            return True
         try:
             with (self.path / LOCK).open("rb+") as stream:
                 return not _locked(stream, fcntl.LOCK_SH)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, missing
+from tests.services.redis import free_port
 
 JARS = REPOSITORY / ".cache" / "jars" / "kafka"
 _READY_SECONDS = 60.0
@@ -35,19 +36,13 @@ def absent() -> str | None:
     return None
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @dataclass
 class Broker:
     """One broker with its own folder; it can be killed and started again on the same ports."""
 
     folder: Path
-    port: int = field(default_factory=_free_port)
-    controller: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
+    controller: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -11,7 +11,7 @@ import pytest
 
 from ml_platform.core.errors import StorageFailed
 from ml_platform.serving import unsealed
-from ml_platform.serving.online_writers import WriterFolder, frames_of, writer_folders
+from ml_platform.serving.online_writers import STREAM_WRITER, WriterFolder, frames_of, writer_folders
 from ml_platform.serving.unsealed import count_unsealed
 from ml_platform.serving.wal import LOCK, WAL_FOLDER
 from tests.serving.online_support import (
@@ -115,3 +115,10 @@ def test_a_file_that_cannot_be_read_is_no_removed_file(online: OnlineWorld) -> N
     file.mkdir()
     with pytest.raises(StorageFailed, match="Reading"):
         count_unsealed(folder_of(online), None)
+
+
+def test_the_inbox_of_a_topic_is_never_taken_for_a_dead_writers(tmp_path: Path) -> None:
+    inbox = WriterFolder("credit_risk", f"{STREAM_WRITER}0-0", tmp_path)
+    assert inbox.held
+    with inbox.adopted() as dead:
+        assert not dead
